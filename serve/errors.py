@@ -1,0 +1,13 @@
+"""The one error that a sender of an image or a mask can cause."""
+
+
+class ContractError(ValueError):
+    """An image or mask that breaks the contract; the message says what was expected.
+
+    `code` is a snake_case name for programs, `status` the HTTP status that fits.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status

@@ -1,0 +1,114 @@
+"""The model as one call, pixels -> mask, and the challenge's threshold baseline with the same call.
+
+The artifact is the whole function: inverting, scaling, padding, the network and its threshold live
+in the ONNX graph, so nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import numpy as np
+
+BASELINE_THRESHOLD = 50
+# What an artifact must look like: name, element type and number of dimensions.
+INPUT = ("pixels", "tensor(uint8)", 2)
+OUTPUT = ("mask", "tensor(uint8)", 2)
+
+
+class ArtifactError(Exception):
+    """A model file that cannot be served; the message says in one line what to do."""
+
+
+class Baseline:
+    """The challenge's own baseline: whatever is darker than grey 50 is called tumour."""
+
+    metadata: dict[str, str] = {"name": "baseline", "threshold": f"grey < {BASELINE_THRESHOLD}"}
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255."""
+        return np.where(pixels < BASELINE_THRESHOLD, np.uint8(255), np.uint8(0))
+
+
+class Segmenter:
+    """An artifact, opened once: `segmenter(pixels)` gives the mask, `metadata` what made it."""
+
+    def __init__(self, session, metadata: dict[str, str]) -> None:
+        self.metadata = metadata
+        self._session = session
+        # One image at a time: a second run would share the same cores, so it would finish no
+        # image earlier, and it would need its own memory for the network's layers.
+        self._turn = threading.Lock()
+
+    @classmethod
+    def load(cls, path: Path | str, threads: int = 1) -> Segmenter:
+        """Open the ONNX file at `path`, to be run by `threads` threads.
+
+        Raises `ArtifactError` if the file is missing, does not have the checksum written in
+        `<path>.sha256`, cannot be run by this onnxruntime, or has other inputs and outputs than
+        `pixels` and `mask`, both uint8 [height, width].
+        """
+        # Imported here so that the file can be checked where no session is wanted.
+        import onnxruntime
+
+        model = read_checked(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # A thread that waits for work must not take the core from another worker.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            why = str(error).strip().splitlines()[0]
+            raise ArtifactError(
+                f"{path} cannot be run by onnxruntime {onnxruntime.__version__} ({why}); "
+                "export it again, or install the version in requirements-serve.txt"
+            ) from error
+        found = [
+            [(value.name, value.type, len(value.shape or ())) for value in values]
+            for values in (session.get_inputs(), session.get_outputs())
+        ]
+        if found != [[INPUT], [OUTPUT]]:
+            raise ArtifactError(
+                f"{path} has inputs {found[0]} and outputs {found[1]}, expected {INPUT} and "
+                f"{OUTPUT}; export it with python -m export"
+            )
+        return cls(session, dict(session.get_modelmeta().custom_metadata_map))
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255.
+
+        Safe to call from several threads; they take turns.
+        """
+        with self._turn:
+            (mask,) = self._session.run([OUTPUT[0]], {INPUT[0]: pixels})
+        return mask
+
+
+def read_checked(path: Path | str) -> bytes:
+    """Return the bytes of the file at `path`, which must have the checksum in `<path>.sha256`.
+
+    That file is what `sha256sum` writes. Raises `ArtifactError`.
+    """
+    path = Path(path)
+    checksum = path.with_name(path.name + ".sha256")
+    try:
+        model = path.read_bytes()
+        expected = checksum.read_text(encoding="ascii", errors="replace").split()[:1]
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot read {error.filename} ({error.strerror}); restore it with git checkout, "
+            "make it with python -m export, or set MODEL=baseline"
+        ) from error
+    if [hashlib.sha256(model).hexdigest()] != expected:
+        raise ArtifactError(
+            f"{path} does not have the checksum in {checksum.name}, so it is damaged or was "
+            "changed; restore both with git checkout or export again"
+        )
+    return model
