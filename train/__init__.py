@@ -1,0 +1,1 @@
+"""Training: torch, folds, augmentation, loss. Nothing of the serving side imports it."""

@@ -1,0 +1,177 @@
+"""The compact MobileNet-UNet: a MobileNetV2 encoder and a slim U-Net decoder.
+
+Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks"
+(arXiv 1801.04381); Ronneberger et al. 2015, "U-Net" (arXiv 1505.04597).
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 64
+"""Image height and width are padded to a multiple of this: half resolution, then five halvings."""
+
+# expansion t, output channels c, repeats n, stride s: table 2 of the MobileNetV2 paper
+INVERTED_RESIDUALS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+# The last block of each resolution, from 1/2 to 1/32 of the encoder's input.
+TAPS = (1, 3, 6, 13, 17)
+TAP_CHANNELS = (16, 24, 32, 96, 320)
+DECODER_CHANNELS = (128, 96, 64, 32)
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution, batch norm and ReLU6, with the child names of torchvision's block."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1
+    ):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU6(inplace=True),
+        )
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter depthwise, project; added to the input where the shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+        super().__init__()
+        hidden = inputs * expansion
+        expand = [ConvNormAct(inputs, hidden, kernel=1)] if expansion != 1 else []
+        self.conv = nn.Sequential(
+            *expand,
+            ConvNormAct(hidden, hidden, stride=stride, groups=hidden),
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class Encoder(nn.Module):
+    """MobileNetV2 up to its last inverted residual, for one grey channel.
+
+    State-dict keys are `features.0` ... `features.17` as in torchvision's `mobilenet_v2`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = [ConvNormAct(1, 32, stride=2)]
+        channels = 32
+        for expansion, outputs, repeats, stride in INVERTED_RESIDUALS:
+            for i in range(repeats):
+                blocks.append(
+                    InvertedResidual(channels, outputs, stride if i == 0 else 1, expansion)
+                )
+                channels = outputs
+        self.features = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """N×1×H×W uptake -> feature maps at 1/2, 1/4, 1/8, 1/16, 1/32 of H×W."""
+        taps = []
+        for i, block in enumerate(self.features):
+            x = block(x)
+            if i in TAPS:
+                taps.append(x)
+        return taps
+
+
+class DecoderBlock(nn.Module):
+    """Doubles the resolution, joins the skip connection, filters twice."""
+
+    def __init__(self, inputs: int, skip: int, outputs: int):
+        super().__init__()
+        self.reduce = ConvNormAct(inputs, outputs, kernel=1)
+        self.filter = nn.Sequential(
+            ConvNormAct(outputs + skip, outputs), ConvNormAct(outputs, outputs)
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        # Reducing before enlarging quarters the cost of the 1×1 convolution.
+        x = F.interpolate(self.reduce(x), scale_factor=2.0, mode="nearest")
+        return self.filter(torch.cat([x, skip], dim=1))
+
+
+class MobileNetUNet(nn.Module):
+    """Uptake at full resolution in, tumour logits at full resolution out.
+
+    The encoder sees the image at half resolution (2×2 means); the logits come at half
+    resolution and are enlarged bilinearly. Lesions are at least a dozen pixels wide, so the
+    outline loses little and the cost falls to a quarter.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        skips = TAP_CHANNELS[-2::-1]
+        inputs = (TAP_CHANNELS[-1], *DECODER_CHANNELS[:-1])
+        self.decoder = nn.ModuleList(
+            DecoderBlock(i, s, o) for i, s, o in zip(inputs, skips, DECODER_CHANNELS, strict=True)
+        )
+        self.head = nn.Conv2d(DECODER_CHANNELS[-1], 4, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        # Tumour is rare (about 1 % of pixels): start from that instead of from even odds.
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.constant_(self.head.bias, -4.0)
+
+    def half_resolution_logits(self, uptake: Tensor) -> Tensor:
+        """N×1×H×W float uptake in 0..1 -> N×1×H/2×W/2 float logits; H, W multiples of STRIDE."""
+        *skips, x = self.encoder(F.avg_pool2d(uptake, 2))
+        for block, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = block(x, skip)
+        return F.pixel_shuffle(self.head(x), 2)
+
+    def forward(self, uptake: Tensor) -> Tensor:
+        """N×1×H×W float uptake in 0..1 (1 = hottest) -> N×1×H×W float logits.
+
+        H and W must be multiples of STRIDE.
+        """
+        logits = self.half_resolution_logits(uptake)
+        return F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def load_encoder_weights(network: MobileNetUNet, path: Path) -> None:
+    """Load a torchvision MobileNetV2 state dict into the encoder.
+
+    A three-channel stem is summed to one grey channel, as three equal channels would act.
+    Weights past `features.17` (the classifier) are left out.
+
+    Raises ValueError where the file is not such a state dict.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as a torch state dict ({error})") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: holds a {type(state).__name__}, expected a state dict")
+    wanted = network.encoder.state_dict()
+    chosen = {key: value for key, value in state.items() if key in wanted}
+    missing = sorted(set(wanted) - set(chosen))
+    if missing:
+        raise ValueError(
+            f"{path}: {len(missing)} encoder weights are missing, first {missing[0]}; "
+            "expected the state dict of torchvision's mobilenet_v2"
+        )
+    stem = "features.0.0.weight"
+    if chosen[stem].shape[1] == 3:
+        chosen[stem] = chosen[stem].sum(dim=1, keepdim=True)
+    try:
+        network.encoder.load_state_dict(chosen)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[-1].strip()
+        raise ValueError(f"{path}: does not fit the encoder: {detail}") from error

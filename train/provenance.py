@@ -1,0 +1,25 @@
+"""Which code a run or an artifact comes from."""
+
+import subprocess
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def source_commit(*folders: str) -> str:
+    """The commit checked out, with "-dirty" where files of the folders differ from it.
+
+    "unknown" outside a git checkout.
+    """
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}-dirty" if git("status", "--porcelain", "--", *folders) else commit
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

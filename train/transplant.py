@@ -1,0 +1,134 @@
+"""Lesions moved from patients onto other bodies.
+
+A MIP is a maximum along rays, so the MIP of a body with a lesion added is the pixel-wise maximum
+of the two uptakes: exact, except where the lesion would lie behind something hotter. Such places
+are refused.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from train.dataset import Case
+
+HALO = 3
+"""Pixels around the label that move along, so that the lesion keeps its soft edge."""
+MOST_LESIONS = 40
+BODY_UPTAKE = 20
+SCALES = (0.7, 1.4)
+GAINS = (0.6, 1.3)
+ROW_JITTER, COLUMN_JITTER = 15.0, 10.0
+ANYWHERE = 0.2
+"""Share of lesions put anywhere in the body instead of where the donor had them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """A lesion cut out with its halo.
+
+    uptake: float32 h×w, 0 outside the halo; truth: float32 h×w in 0..1.
+    row, column: the centre, in torso widths from the top of the image and the body's midline.
+    """
+
+    uptake: np.ndarray
+    truth: np.ndarray
+    row: float
+    column: float
+
+
+def _midline_and_torso(uptake: np.ndarray) -> tuple[float, float]:
+    """Column of the body's midline and the width of its torso, both in pixels."""
+    body = uptake > BODY_UPTAKE
+    columns = np.flatnonzero(body.mean(axis=0) > 0.02)
+    if not columns.size:
+        return uptake.shape[1] / 2, uptake.shape[1] / 2
+    height = min(uptake.shape[0], 489)
+    torso = body[int(height * 0.35) : int(height * 0.6) + 1]
+    width = float(np.median(torso.sum(axis=1)))
+    return (columns[0] + columns[-1]) / 2, max(width, 40.0)
+
+
+class Donor:
+    """All lesions of one patient, ready to be placed elsewhere."""
+
+    def __init__(self, case: Case):
+        self.name = case.name
+        self.midline, self.torso = _midline_and_torso(case.uptake)
+        grown = ndimage.binary_dilation(case.truth, iterations=HALO)
+        groups, _ = ndimage.label(grown, np.ones((3, 3)))
+        self.lesions = []
+        for i, (rows, columns) in enumerate(ndimage.find_objects(groups), start=1):
+            halo = groups[rows, columns] == i
+            self.lesions.append(
+                Lesion(
+                    uptake=np.where(halo, case.uptake[rows, columns], 0).astype(np.float32),
+                    truth=(case.truth[rows, columns] & halo).astype(np.float32),
+                    row=(rows.start + rows.stop) / 2 / self.torso,
+                    column=((columns.start + columns.stop) / 2 - self.midline) / self.torso,
+                )
+            )
+
+    def choose(self, rng: np.random.Generator) -> list[Lesion]:
+        """All lesions as often as a few of them, at most MOST_LESIONS."""
+        few = rng.integers(1, 6) if rng.random() < 0.5 else MOST_LESIONS
+        count = min(few, len(self.lesions), MOST_LESIONS)
+        return [self.lesions[i] for i in rng.choice(len(self.lesions), count, replace=False)]
+
+
+def transplant(case: Case, donor: Donor, rng: np.random.Generator) -> Case:
+    """Return the case with lesions of the donor added; the case itself is left as it is.
+
+    Side, scale, uptake and place vary around the donor's anatomy.
+    """
+    uptake, truth = case.uptake.copy(), case.truth.copy()
+    midline, torso = _midline_and_torso(uptake)
+    size = np.clip(torso / donor.torso, *SCALES) * rng.uniform(0.75, 1.3)
+    gain = rng.uniform(*GAINS)
+    mirrored = rng.random() < 0.5
+    shift = rng.normal(0, (ROW_JITTER, COLUMN_JITTER))
+    body = None
+    for lesion in donor.choose(rng):
+        if rng.random() < ANYWHERE:
+            body = np.argwhere(uptake > BODY_UPTAKE) if body is None else body
+            if not len(body):
+                continue
+            row, column = body[rng.integers(len(body))]
+        else:
+            side = -1 if mirrored else 1
+            row = lesion.row * torso + shift[0]
+            column = midline + side * lesion.column * torso + shift[1]
+        _add(uptake, truth, lesion, (row, column), size, gain, mirrored)
+    return Case(case.name, uptake, truth)
+
+
+def _add(
+    uptake: np.ndarray,
+    truth: np.ndarray,
+    lesion: Lesion,
+    centre: tuple[float, float],
+    size: float,
+    gain: float,
+    mirrored: bool,
+) -> None:
+    """Take the maximum of body and lesion in place, unless the body is hotter there."""
+    new_uptake = ndimage.zoom(lesion.uptake, size, order=1)
+    new_truth = ndimage.zoom(lesion.truth, size, order=1) > 0.5
+    if mirrored:
+        new_uptake, new_truth = new_uptake[:, ::-1], new_truth[:, ::-1]
+    height, width = new_uptake.shape
+    top, left = int(centre[0] - height / 2), int(centre[1] - width / 2)
+    rows = slice(max(top, 0), min(top + height, uptake.shape[0]))
+    columns = slice(max(left, 0), min(left + width, uptake.shape[1]))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return
+    cut = (
+        slice(rows.start - top, rows.stop - top),
+        slice(columns.start - left, columns.stop - left),
+    )
+    new_uptake, new_truth = np.minimum(new_uptake[cut] * gain, 255), new_truth[cut]
+    below = uptake[rows, columns]
+    if not new_truth.any() or below[new_truth].mean() > 0.6 * new_uptake[new_truth].mean():
+        return
+    truth[rows, columns] |= new_truth & (new_uptake >= below)
+    uptake[rows, columns] = np.maximum(below, new_uptake.astype(np.uint8))
