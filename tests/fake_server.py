@@ -1,0 +1,61 @@
+"""A small server in the test's own process, so that its answers can be anything."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+from PIL import Image
+
+from serve import contract
+
+LESION = 100  # in the images of these tests lesions are darker than this, all else is brighter
+
+
+@contextmanager
+def fake_server(
+    answer: Callable[[np.ndarray], bytes], status: int = 200, headers: dict[str, str] | None = None
+) -> Iterator[str]:
+    """The URL of a server on loopback; `answer` gets the posted image as H×W×3, gives the body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply(404, b"{}")
+
+        def do_POST(self) -> None:
+            sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["img"]
+            body = answer(np.asarray(Image.open(io.BytesIO(base64.b64decode(sent)))))
+            with suppress(OSError):  # a client that stopped waiting
+                self.reply(status, body)
+
+        def reply(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_port}"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def perfect(image: np.ndarray) -> bytes:
+    """The right answer to an image of these tests."""
+    assert image.shape[2:] == (3,), "the challenge posts three channels"
+    mask = np.where(image[..., 0] < LESION, 255, 0).astype(np.uint8)
+    return json.dumps({"img": contract.encode(mask)}).encode()
