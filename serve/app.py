@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 from flask import Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import HTTPException, LengthRequired, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    HTTPException,
+    LengthRequired,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
 
 from serve import STARTED, __version__, contract
 from serve.contract import ContractError
@@ -122,7 +128,10 @@ def _posted_image() -> Any:
         raise ContractError("unsupported_encoding", "the body must be sent uncompressed", 415)
     body = request.get_data(cache=False)
     try:
-        document = json.loads(body, parse_constant=_refuse, object_pairs_hook=_object)
+        # Numbers are not looked at, and an endless one is cheaper as a float.
+        document = json.loads(
+            body, parse_int=float, parse_constant=_refuse, object_pairs_hook=_object
+        )
     except (ValueError, RecursionError) as error:
         if request.mimetype.startswith(("image/", "multipart/")):
             raise ContractError(
@@ -158,12 +167,18 @@ def _contract_error(error: ContractError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
-    message = error.description or error.name
-    if isinstance(error, RequestEntityTooLarge):
+    allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    if isinstance(error, NotFound):
+        message = f"there is nothing at {request.path}; see /openapi.json for what there is"
+    elif isinstance(error, MethodNotAllowed):
+        message = f"{request.path} does not take {request.method}, only {allowed}"
+    elif isinstance(error, RequestEntityTooLarge):
         message = f"the body is too large, at most {request.max_content_length:,} bytes are taken"
+    else:
+        message = error.description or error.name
     response = _error(error.code or 500, error.name.lower().replace(" ", "_"), message)
-    if allowed := getattr(error, "valid_methods", None):
-        response.headers["Allow"] = ", ".join(sorted(allowed))
+    if allowed:
+        response.headers["Allow"] = allowed
     return response
 
 

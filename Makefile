@@ -1,0 +1,40 @@
+PYTHON ?= python3
+DATA ?= data
+RUN ?= runs/model
+SERVE := .venv/bin
+DEV := .venv-dev/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint train export bench
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: .venv/installed ## answer on port 8000 with the shipped model
+	$(SERVE)/gunicorn serve.app:app
+
+test: lint ## check the style and run all tests
+	$(DEV)/python -m pytest
+
+lint: .venv-dev/installed ## check the style
+	$(DEV)/ruff check
+	$(DEV)/ruff format --check
+
+train: .venv-dev/installed ## train on the challenge's data: make train DATA=folder RUN=runs/name
+	$(DEV)/python -m train.fit --data $(DATA) --out $(RUN)
+
+export: .venv-dev/installed ## turn a run into the shipped model: make export RUN=runs/name
+	$(DEV)/python -m export --run $(RUN) --out artifacts/model.onnx
+
+bench: .venv/installed ## time the server on this machine
+	$(SERVE)/python benchmarks/latency.py
+
+# The empty file `installed` is younger than the requirements once all of them are there.
+.venv/installed: requirements-serve.txt
+.venv-dev/installed: requirements-serve.txt requirements-train.txt requirements-test.txt
+.venv/installed .venv-dev/installed:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"error: Python 3.11 or newer is needed; name it with PYTHON=...")'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$^)
+	touch $@
