@@ -21,7 +21,7 @@ LEG_OUTLINE = np.concatenate([LEG_OUTLINE, [(815, 12), (855, 10)]])
 LEG_MIDDLE = np.array([(340, 31), (560, 27), (790, 17), (855, 20)])  # row -> distance from middle
 
 # Uptake 0 is white, 1 and above is black.
-BODY, BONE, BLOOD, LIVER, BLADDER, BRAIN = 0.13, 0.24, 0.22, 0.33, 1.8, 1.6
+BODY, BONE, BLOOD, LIVER, BLADDER, BRAIN = 0.13, 0.24, 0.22, 0.33, 2.6, 2.6
 # What is called tumour of a lesion: the part above this share of its uptake.
 TUMOUR_SHARE = 0.41
 

@@ -1,0 +1,77 @@
+"""What several tests need: a tiny artifact, an app with it, and PNGs of every kind."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from serve.app import create_app
+from serve.settings import Settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+SHIPPED = PROJECT / "artifacts" / "model.onnx"
+
+# The same examples in each run: a test that fails sometimes tells nobody anything.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
+
+TINY_METADATA = {"name": "tiny", "version": "0.0.1", "threshold": "50"}
+
+
+def write_artifact(
+    path: Path,
+    *,
+    names: tuple[str, str] = ("pixels", "mask"),
+    highest: int = 255,
+    opset: int = 17,
+) -> Path:
+    """Write an artifact that calls tumour what is darker than 50, and its checksum."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    def value(name):
+        return helper.make_tensor_value_info(name, TensorProto.UINT8, ["height", "width"])
+
+    given, mask = names
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", [given], ["grey"], to=TensorProto.FLOAT),
+            helper.make_node("Less", ["grey", "fifty"], ["hot"]),
+            helper.make_node("Where", ["hot", "highest", "zero"], [mask]),
+        ],
+        "tiny",
+        [value(given)],
+        [value(mask)],
+        [
+            helper.make_tensor("fifty", TensorProto.FLOAT, [], [50.0]),
+            helper.make_tensor("highest", TensorProto.UINT8, [], [highest]),
+            helper.make_tensor("zero", TensorProto.UINT8, [], [0]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    helper.set_model_props(model, TINY_METADATA)
+    onnx.save(model, path)
+    return write_checksum(path)
+
+
+def write_checksum(path: Path) -> Path:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory) -> Path:
+    return write_artifact(tmp_path_factory.mktemp("artifact") / "model.onnx")
+
+
+@pytest.fixture
+def app(artifact):
+    return create_app(Settings.read({"MODEL": os.fspath(artifact)}))
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()

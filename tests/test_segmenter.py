@@ -1,0 +1,131 @@
+"""The model as one call, and every way in which its file can be wrong."""
+
+import hashlib
+import threading
+
+import numpy as np
+import pytest
+
+from serve.phantom import phantom
+from serve.segmenter import ArtifactError, Baseline, Segmenter, read_checked
+from tests.conftest import SHIPPED, TINY_METADATA, write_artifact, write_checksum
+
+PIXELS, _ = phantom(120, 100)
+SHAPES = [(1, 1), (1, 33), (33, 1), (31, 65), (426, 400), (991, 400)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["artifact", "baseline", "shipped"])
+def test_mask_has_the_image_s_shape_and_two_values(kind, shape, artifact):
+    if kind == "shipped" and not SHIPPED.exists():
+        pytest.skip("no model is shipped yet")
+    segmenter = {
+        "artifact": lambda: Segmenter.load(artifact),
+        "baseline": Baseline,
+        "shipped": lambda: Segmenter.load(SHIPPED),
+    }[kind]()
+    pixels, _ = phantom(*shape)
+    mask = segmenter(pixels)
+    assert mask.shape == shape
+    assert mask.dtype == np.uint8
+    assert np.isin(mask, (0, 255)).all()
+    np.testing.assert_array_equal(mask, segmenter(pixels))
+
+
+def test_baseline_is_the_challenge_s_threshold():
+    assert Baseline()(np.array([[0, 49, 50, 255]], np.uint8)).tolist() == [[255, 255, 0, 0]]
+
+
+def test_artifact_s_mask_and_metadata_come_through(artifact):
+    segmenter = Segmenter.load(artifact, threads=2)
+    np.testing.assert_array_equal(segmenter(PIXELS), Baseline()(PIXELS))
+    assert segmenter.metadata == TINY_METADATA
+
+
+def test_threads_that_call_at_once_get_their_own_masks(artifact):
+    segmenter = Segmenter.load(artifact)
+    images = [phantom(60 + i, 50, seed=i)[0] for i in range(8)]
+    masks = {}
+
+    def call(i):
+        for _ in range(20):
+            masks[i] = segmenter(images[i])
+
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, image in enumerate(images):
+        np.testing.assert_array_equal(masks[i], Baseline()(image))
+
+
+def refused(path) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        Segmenter.load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path.name) in message
+    return message
+
+
+def test_missing_file_names_the_ways_out(tmp_path):
+    message = refused(tmp_path / "model.onnx")
+    assert "MODEL=baseline" in message
+    assert "python -m export" in message
+
+
+def test_missing_checksum_is_an_error(tmp_path):
+    path = write_artifact(tmp_path / "model.onnx")
+    path.with_name("model.onnx.sha256").unlink()
+    assert "model.onnx.sha256" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda b: b[:-1], lambda b: b + b"\0", lambda b: bytes([b[0] ^ 1]) + b[1:], lambda b: b""],
+    ids=["truncated", "longer", "altered", "empty"],
+)
+def test_file_without_its_checksum_is_refused(tmp_path, change):
+    path = write_artifact(tmp_path / "model.onnx")
+    path.write_bytes(change(path.read_bytes()))
+    assert "checksum" in refused(path)
+
+
+@pytest.mark.parametrize("checksum", ["", "\n", "not a checksum", "\xff"])
+def test_senseless_checksum_file_is_refused(tmp_path, checksum):
+    path = write_artifact(tmp_path / "model.onnx")
+    path.with_name("model.onnx.sha256").write_text(checksum)
+    assert "checksum" in refused(path)
+
+
+@pytest.mark.parametrize("model", [b"", b"not a model", b"\x08\x08" * 1000])
+def test_file_that_is_no_model_is_refused(tmp_path, model):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model)
+    assert "cannot be run by onnxruntime" in refused(write_checksum(path))
+
+
+def test_opset_that_this_onnxruntime_cannot_run_is_refused(tmp_path):
+    assert "cannot be run by onnxruntime" in refused(
+        write_artifact(tmp_path / "model.onnx", opset=99)
+    )
+
+
+@pytest.mark.parametrize("names", [("image", "mask"), ("pixels", "logits")])
+def test_other_inputs_and_outputs_are_refused(tmp_path, names):
+    message = refused(write_artifact(tmp_path / "model.onnx", names=names))
+    assert "expected ('pixels'" in message
+
+
+def test_checked_bytes_are_those_of_the_file(artifact):
+    assert hashlib.sha256(read_checked(artifact)).hexdigest() in (
+        artifact.with_name("model.onnx.sha256").read_text()
+    )
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="no model is shipped yet")
+def test_shipped_model_names_what_made_it():
+    metadata = Segmenter.load(SHIPPED).metadata
+    for key in ("name", "version", "source_commit", "data_fingerprint", "threshold", "dice"):
+        assert metadata[key]
