@@ -28,6 +28,7 @@ from serve.settings import Settings, SettingsError
 # gunicorn's exit code for an app that cannot be loaded: it stops instead of trying for ever.
 APP_LOAD_ERROR = 4
 OPENAPI = Path(__file__).with_name("openapi.json")
+EXPECTED = '{"img": "<base64 PNG>"}'
 # Room for the JSON around the image, and for what a client adds that is not looked at.
 ENVELOPE = 2**16
 
@@ -122,7 +123,7 @@ def _try_out(segmenter: Segmenter | Baseline) -> None:
 
 def _posted_image() -> Any:
     """Return what the body says "img" is; raises `ContractError` or an HTTP error."""
-    if request.content_length is None:
+    if request.content_length is None and "Transfer-Encoding" in request.headers:
         raise LengthRequired("the request must tell its Content-Length")
     if request.content_encoding not in (None, "identity"):
         raise ContractError("unsupported_encoding", "the body must be sent uncompressed", 415)
@@ -136,13 +137,15 @@ def _posted_image() -> Any:
         if request.mimetype.startswith(("image/", "multipart/")):
             raise ContractError(
                 "unsupported_media_type",
-                f'the body is {request.mimetype}, expected JSON: {{"img": "<base64 PNG>"}}',
+                f"the body is {request.mimetype}, expected JSON, {EXPECTED}",
                 415,
             ) from error
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise ContractError("bad_json", f"the body is not valid JSON: {why}") from error
+        raise ContractError(
+            "bad_json", f"the body is not valid JSON ({why}), expected {EXPECTED}"
+        ) from error
     if not isinstance(document, dict) or "img" not in document:
-        raise ContractError("missing_img", 'expected a JSON object {"img": "<base64 PNG>"}')
+        raise ContractError("missing_img", f"the body holds no img, expected {EXPECTED}")
     return document["img"]
 
 
