@@ -1,0 +1,131 @@
+"""Is the server fast enough to deploy? Measures it from outside and opens or shuts the gate.
+
+    python benchmarks/latency.py            under 3 minutes
+    python benchmarks/latency.py --quick    under 30 seconds
+    python benchmarks/latency.py --cpus 0.5 --compare benchmarks/results/earlier.json
+
+Starts the server as the container does (or takes `--url`), checks its answers, then measures images
+of 400×426, 400×489 and 400×991 pixels, one pixel and one too large. Every timed answer is checked
+as well. Writes JSON, a table and a plot, named after model, hardware and date.
+
+Exit codes: 0 the gate is open; 1 it is shut: an answer was wrong, a single image took longer than
+`--budget`, or the run given by `--compare` was faster by more than noise; 2 wrong usage or a server
+that does not start; 130 interrupted, nothing written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime
+from pathlib import Path
+
+# Run as a script, Python looks for modules beside the script and not in the project's root.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tqdm import tqdm
+
+from benchmarks import client, gate, hostinfo, report
+from benchmarks.common import UsageError, prepare
+from benchmarks.limits import limited
+from benchmarks.measure import FULL, QUICK, Plan, WrongAnswer, first_answer, measure, steps
+from benchmarks.server import ROOT, Server
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="latency", description=__doc__.split("\n")[0])
+    parser.add_argument("--url", help="measure this server instead of starting one")
+    parser.add_argument("--quick", action="store_true", help="a rougher look, under 30 seconds")
+    parser.add_argument(
+        "--cpus", type=float, metavar="N", help="let the server use 1, 0.5, ... CPUs"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="for any image, default %(default)g s",
+    )
+    parser.add_argument("--compare", type=Path, metavar="FILE.json", help="must not be slower than")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR", help="for files"
+    )
+    args = parser.parse_args(argv)
+    if args.url and args.cpus is not None:
+        parser.error("--cpus limits a server that is started here, so it cannot go with --url")
+    if args.budget <= 0:
+        parser.error("--budget must be over 0")
+    return args
+
+
+def measure_own(plan: Plan, cpus: float | None) -> dict:
+    """Starts the server as often as the plan says, measures the last one. Raises UsageError."""
+    ready, first = [], []
+    with limited(cpus) as limits, progress(plan, own=True) as bar:
+        for number in range(plan.starts):
+            bar.set_description("start")
+            with Server(limits) as server:
+                ready.append(round(server.ready_s, 3))
+                first.append(round(1000 * first_answer(server.url), 2))
+                bar.update()
+                if number == plan.starts - 1:
+                    result = measure(plan, server.url, server, bar)
+    return result | {
+        "limits": limits.said,
+        "cold_start": {"ready_s": ready, "first_answer_ms": first},
+    }
+
+
+def measure_url(plan: Plan, url: str) -> dict:
+    url = client.check_url(url)
+    with progress(plan, own=False) as bar:
+        result = measure(plan, url, None, bar)
+    return result | {"limits": "not started here", "cold_start": None}
+
+
+def progress(plan: Plan, own: bool) -> tqdm:
+    return tqdm(total=steps(plan, own) + plan.starts * own, unit="step", disable=None)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, writes, prints the verdict; the exit code. Raises UsageError, WrongAnswer."""
+    plan = QUICK if args.quick else FULL
+    earlier = gate.read(args.compare) if args.compare else None
+    prepare(args.out / "result")
+    facts = {
+        "date": f"{datetime.now():%Y-%m-%d-%H%M}",
+        "host": hostinfo.facts(),
+        "budget_s": args.budget,
+        "cpus": args.cpus,
+    }
+    measured = measure_url(plan, args.url) if args.url else measure_own(plan, args.cpus)
+    result = facts | measured
+    files = report.write(result, args.out)
+
+    print(report.markdown(result))
+    print("written:", *(file.name for file in files))
+    if earlier and not gate.comparable(result, earlier):
+        print(f"note: {args.compare} was measured on other hardware or under other limits")
+    reasons = gate.failures(result, args.budget, earlier)
+    for reason in reasons:
+        print(f"FAILED  {reason}")
+    print("the gate is", "SHUT" if reasons else "open: every image was right and in time")
+    return int(bool(reasons))
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        return run(parse(argv))
+    except WrongAnswer as error:
+        print(f"latency: not measured, as an answer is wrong: {error}", file=sys.stderr)
+        return 1
+    except UsageError as error:
+        print(f"latency: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("latency: interrupted, nothing written", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
