@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -18,6 +19,7 @@ from werkzeug.exceptions import (
     NotFound,
     RequestEntityTooLarge,
 )
+from werkzeug.wsgi import get_input_stream
 
 from serve import STARTED, __version__, contract
 from serve.contract import ContractError
@@ -31,6 +33,8 @@ OPENAPI = Path(__file__).with_name("openapi.json")
 EXPECTED = '{"img": "<base64 PNG>"}'
 # Room for the JSON around the image, and for what a client adds that is not looked at.
 ENVELOPE = 2**16
+# How much of a refused body is read and dropped, so that the client hears why.
+DROPPED = 2**26
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -125,9 +129,9 @@ def _posted_image() -> Any:
     """Return what the body says "img" is; raises `ContractError` or an HTTP error."""
     if request.content_length is None and "Transfer-Encoding" in request.headers:
         raise LengthRequired("the request must tell its Content-Length")
+    body = request.get_data(cache=False)
     if request.content_encoding not in (None, "identity"):
         raise ContractError("unsupported_encoding", "the body must be sent uncompressed", 415)
-    body = request.get_data(cache=False)
     try:
         # Numbers are not looked at, and an endless one is cheaper as a float.
         document = json.loads(
@@ -170,6 +174,7 @@ def _contract_error(error: ContractError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
+    _drop_body()
     allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
     if isinstance(error, NotFound):
         message = f"there is nothing at {request.path}; see /openapi.json for what there is"
@@ -183,6 +188,14 @@ def _http_error(error: HTTPException) -> Response:
     if allowed:
         response.headers["Allow"] = allowed
     return response
+
+
+def _drop_body() -> None:
+    """Let the client finish sending: it does not listen before, and would see a broken pipe."""
+    with contextlib.suppress(Exception):  # the answer is an error already
+        body, left = get_input_stream(request.environ), DROPPED
+        while left > 0 and (piece := body.read(2**16)):
+            left -= len(piece)
 
 
 def _crash(error: Exception) -> Response:
