@@ -30,7 +30,7 @@ figcaption b {{ float: right }}
 #masks:not(:checked) ~ main img + img {{ visibility: hidden }}
 .hit {{ color: rgb{hit} }} .extra {{ color: rgb{extra} }} .missed {{ color: rgb{missed} }}
 </style>
-<h1>{count} cases, mean Dice {mean:.4f}</h1>
+<h1>{heading}</h1>
 <input type="checkbox" id="masks" checked><label for="masks">show masks:</label>
 <b class="hit">■ found</b> <b class="extra">■ too much</b> <b class="missed">■ missed</b>
 <p>Research software, not a medical device.</p>
@@ -46,13 +46,16 @@ FIGURE = """<figure>
 
 def page(results: list[Result]) -> str:
     """The whole page. Reads the cases' images again, so that scoring need not keep them."""
+    dice = [result.dice for result in results if result.case.group == "patient"]
+    heading = f"{len(results)} cases"
+    if dice:
+        heading += f", mean Dice of patients {np.mean(dice):.4f}"
     ordered = sorted(results, key=lambda result: result.dice)
     return PAGE.format(
         hit=HIT,
         extra=EXTRA,
         missed=MISSED,
-        count=len(results),
-        mean=np.mean([result.dice for result in results]),
+        heading=heading,
         figures="\n".join(map(figure, ordered)),
     )
 

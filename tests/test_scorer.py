@@ -230,6 +230,7 @@ def test_the_gallery_is_one_page_worst_first(data: Path, tmp_path: Path) -> None
     text = page.read_text()
     assert text.index("patient_002") < text.index("patient_000")
     assert "10 px found, 0 too much, 25 missed" in text
+    assert "3 cases, mean Dice of patients 0.8148" in text
     assert "://" not in text
     assert text.count("data:image/png;base64,") == 6
 
