@@ -33,6 +33,8 @@ OPENAPI = Path(__file__).with_name("openapi.json")
 EXPECTED = '{"img": "<base64 PNG>"}'
 # Room for the JSON around the image, and for what a client adds that is not looked at.
 ENVELOPE = 2**16
+# Other processors round otherwise, which flips single pixels at a lesion's edge.
+CANARY_TOLERANCE = 0.02
 # How much of a refused body is read and dropped, so that the client hears why.
 DROPPED = 2**26
 
@@ -112,7 +114,10 @@ class Stages:
 
 
 def _try_out(segmenter: Segmenter | Baseline) -> None:
-    """Warm the model up, and raise `ArtifactError` unless it gives a mask for a drawn patient."""
+    """Warm the model up on a drawn patient; raise `ArtifactError` unless it gives the known mask.
+
+    Known is how many pixels the export marked, if the model's metadata say so.
+    """
     pixels, _ = phantom()
     try:
         mask = segmenter(pixels)
@@ -122,6 +127,12 @@ def _try_out(segmenter: Segmenter | Baseline) -> None:
         raise ArtifactError(
             f"the model's mask of a drawn patient is {mask.dtype} of shape {mask.shape}, expected "
             f"uint8 0 or 255 of shape {pixels.shape}; export it again"
+        )
+    found, known = np.count_nonzero(mask), segmenter.metadata.get("canary_tumour_pixels")
+    if known is not None and abs(found - int(known)) > CANARY_TOLERANCE * int(known) + 5:
+        raise ArtifactError(
+            f"the model marks {found} pixels of a drawn patient, but {known} when it was exported; "
+            "install the versions in requirements-serve.txt, or export it again"
         )
 
 

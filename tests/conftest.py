@@ -26,6 +26,7 @@ def write_artifact(
     names: tuple[str, str] = ("pixels", "mask"),
     highest: int = 255,
     opset: int = 17,
+    metadata: dict[str, str] = TINY_METADATA,
 ) -> Path:
     """Write an artifact that calls tumour what is darker than 50, and its checksum."""
     import onnx
@@ -51,7 +52,7 @@ def write_artifact(
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    helper.set_model_props(model, TINY_METADATA)
+    helper.set_model_props(model, metadata)
     onnx.save(model, path)
     return write_checksum(path)
 

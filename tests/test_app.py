@@ -82,6 +82,20 @@ def test_model_that_gives_no_mask_never_becomes_ready(tmp_path):
         create_app(Settings.read({"MODEL": os.fspath(path)}))
 
 
+def test_model_must_mark_what_it_marked_when_it_was_exported(tmp_path):
+    canary, _ = phantom()
+    known = np.count_nonzero(Baseline()(canary))
+    for pixels, fits in [(known, True), (known + 5, True), (0, False), (known * 2, False)]:
+        metadata = {"canary_tumour_pixels": str(pixels)}
+        path = write_artifact(tmp_path / "model.onnx", metadata=metadata)
+        settings = Settings.read({"MODEL": os.fspath(path)})
+        if fits:
+            create_app(settings)
+        else:
+            with pytest.raises(ArtifactError, match=f"marks {known} pixels .* but {pixels} when"):
+                create_app(settings)
+
+
 # What is understood
 
 
