@@ -49,11 +49,11 @@ def _window_maps(centres: Tensor, size: tuple[int, int], generator: torch.Genera
     def flip(share: float) -> Tensor:
         return 1 - 2 * (torch.rand(n, generator=generator) < share).float()
 
-    angle = uniform(-12, 12) * math.pi / 180
-    zoom = torch.exp(uniform(-0.22, 0.22))
-    stretch = torch.exp(uniform(-0.08, 0.08))
+    angle = uniform(-9, 9) * math.pi / 180
+    zoom = torch.exp(uniform(-0.2, 0.2))
+    stretch = torch.exp(uniform(-0.07, 0.07))
     shift = torch.stack([uniform(-16, 16), uniform(-24, 24)], dim=1)
-    mirror, upside_down = flip(0.5), flip(0.1)
+    mirror, upside_down = flip(0.5), flip(0.05)
     # In pixels: rotate, scale, flip the window around its centre, then move to the case's centre.
     cos, sin = torch.cos(angle), torch.sin(angle)
     x, y = mirror * zoom * stretch, upside_down * zoom / stretch
@@ -76,29 +76,34 @@ def _intensity(uptake: Tensor, generator: torch.Generator) -> Tensor:
     def some(share: float) -> Tensor:
         return (rand(n, 1, 1, 1) < share).to(device)
 
-    gamma = torch.exp((rand(n, 1, 1, 1) - 0.5) * 0.9).to(device)
-    uptake = torch.where(some(0.5), uptake.clamp_min(1e-4) ** gamma, uptake)
+    gamma = torch.exp((rand(n, 1, 1, 1) - 0.5) * 0.6).to(device)
+    uptake = torch.where(some(0.3), uptake.clamp_min(1e-4) ** gamma, uptake)
     # Mostly upwards: real MIPs are cut off at the top, so their hottest organs stay at 1.
-    gain = torch.exp((rand(n, 1, 1, 1) - 0.15) * 0.7).to(device)
-    uptake = torch.where(some(0.5), uptake * gain, uptake)
+    gain = torch.exp((rand(n, 1, 1, 1) - 0.2) * 0.5).to(device)
+    uptake = torch.where(some(0.3), uptake * gain, uptake)
     uptake = torch.where(some(0.1), F.avg_pool2d(uptake, 3, 1, 1), uptake)
     # One field of noise, rolled by a random amount for each image, is enough and saves time.
     field = torch.randn(uptake.shape[2:], generator=generator).to(device)
     sigma = (rand(n, 1, 1, 1) * 0.06).to(device)
-    uptake = torch.where(some(0.2), uptake + sigma * field, uptake).clamp(0, 1)
+    uptake = torch.where(some(0.15), uptake + sigma * field, uptake).clamp(0, 1)
     field = rand(*uptake.shape[2:]).to(device)
-    share = (rand(n, 1, 1, 1) * 0.08).to(device) * some(0.15)
+    share = (rand(n, 1, 1, 1) * 0.08).to(device) * some(0.08)
     uptake = torch.where(field < share / 2, 0.0, uptake)
     return torch.where(field > 1 - share / 2, 1.0, uptake)
 
 
 def make_batch(
-    cases: list[Case], rng: np.random.Generator, generator: torch.Generator, device: torch.device
+    cases: list[Case],
+    scale: float,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """Window and vary the cases.
 
     Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and float32 N×1×H/2×W/2 truth in 0..1
-    (the share of tumour in each 2×2 block), with H×W = WINDOW. Every random number comes from
+    (the share of tumour in each 2×2 block), with H×W = WINDOW × scale: the same field of view
+    whatever the scale, which must keep both sides multiples of the network's stride. Every random number comes from
     `rng` and `generator` (a CPU generator, so that CPU and CUDA draw the same).
     """
     cuts = [cut(case, rng) for case in cases]
@@ -110,7 +115,8 @@ def make_batch(
     centres = torch.tensor([centre for _, centre in cuts], dtype=torch.float32)
     maps = _window_maps(centres, (height, width), generator).to(device)
     planes = torch.from_numpy(source).to(device).float() / 255
-    grid = F.affine_grid(maps, [len(cuts), 2, *WINDOW], align_corners=False)
+    size = [round(side * scale) for side in WINDOW]
+    grid = F.affine_grid(maps, [len(cuts), 2, *size], align_corners=False)
     planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     uptake, truth = planes[:, :1], planes[:, 1:]
     return _intensity(uptake, generator), F.avg_pool2d(truth, 2)

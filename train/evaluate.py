@@ -20,18 +20,22 @@ def pad_to_stride(uptake: Tensor) -> Tensor:
     return F.pad(uptake, (0, -width % STRIDE, 0, -height % STRIDE))
 
 
+def mirrored_logits(network: nn.Module, uptake: Tensor) -> Tensor:
+    """1×1×H×W uptake of any size -> 1×1×H×W logits: mean of the image's and its mirror's."""
+    height, width = uptake.shape[-2:]
+    both = pad_to_stride(torch.cat([uptake, uptake.flip(3)]))
+    logits = network(both)[:, :, :height, :width]
+    return (logits[:1] + logits[1:].flip(3)) / 2
+
+
 @torch.no_grad()
 def tumour_probability(network: nn.Module, uptake: np.ndarray, device: torch.device) -> np.ndarray:
-    """uint8 H×W uptake -> float32 H×W tumour probability: mean of the image and its mirror.
+    """uint8 H×W uptake -> float32 H×W tumour probability.
 
     The network must be in evaluation mode.
     """
-    height, width = uptake.shape
     image = torch.from_numpy(uptake).to(device).float()[None, None] / 255
-    both = pad_to_stride(torch.cat([image, image.flip(3)]))
-    logits = network(both.contiguous(memory_format=torch.channels_last))
-    logits = logits[:, 0, :height, :width].float()
-    return ((logits[0] + logits[1].flip(1)) / 2).sigmoid().cpu().numpy()
+    return mirrored_logits(network, image)[0, 0].sigmoid().cpu().numpy()
 
 
 def dice_of_patients(probabilities: dict[str, np.ndarray], cases: list[Case]) -> dict[str, float]:

@@ -10,10 +10,11 @@ from PIL import Image, ImageDraw
 from train.dataset import Case
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (0, 160, 60), (220, 40, 40), (40, 80, 230)
 CAPTION_HEIGHT = 16
+PREVIEW_COLUMNS = 4
 
 
 def learning_curves(log: Path, out: Path) -> None:
@@ -55,20 +56,21 @@ def overlay(uptake: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np
 
 def preview_sheet(previews: list[tuple[str, Case, np.ndarray]], out: Path) -> None:
     """Input, truth and prediction of each (caption, case, bool H×W mask) side by side as a PNG."""
-    triples = []
+    tiles = []
     for caption, case, mask in previews:
         grey = np.repeat((255 - case.uptake)[:, :, None], 3, axis=2)
         truth = overlay(case.uptake, case.truth, case.truth)
-        triple = np.concatenate([grey, truth, overlay(case.uptake, case.truth, mask)], axis=1)
-        triples.append((caption, triple))
-    height = max(triple.shape[0] for _, triple in triples) + CAPTION_HEIGHT
-    sheet = Image.new("RGB", (sum(t.shape[1] for _, t in triples), height), "white")
+        tile = np.concatenate([grey, truth, overlay(case.uptake, case.truth, mask)], axis=1)
+        tiles.append((caption, tile))
+    width = max(tile.shape[1] for _, tile in tiles)
+    height = max(tile.shape[0] for _, tile in tiles) + CAPTION_HEIGHT
+    columns = min(PREVIEW_COLUMNS, len(tiles))
+    sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
     draw = ImageDraw.Draw(sheet)
-    left = 0
-    for caption, triple in triples:
-        draw.text((left + 4, 2), caption, fill="black")
-        sheet.paste(Image.fromarray(triple), (left, CAPTION_HEIGHT))
-        left += triple.shape[1]
+    for i, (caption, tile) in enumerate(tiles):
+        left, top = i % columns * width, i // columns * height
+        draw.text((left + 4, top + 2), caption, fill="black")
+        sheet.paste(Image.fromarray(tile), (left, top + CAPTION_HEIGHT))
     partial = out.with_suffix(".partial.png")
     sheet.save(partial)
     partial.replace(out)

@@ -41,6 +41,15 @@ class ConvNormAct(nn.Sequential):
             nn.ReLU6(inplace=True),
         )
 
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, act = self
+        if conv.groups > 1 and conv.stride[0] > 1 and x.device.type == "cpu":
+            # On CPUs the backward pass of this convolution is 3.5 times slower in bfloat16.
+            with torch.autocast("cpu", enabled=False):
+                x = conv(x.float()).to(x.dtype)
+            return act(norm(x))
+        return act(norm(conv(x)))
+
 
 class InvertedResidual(nn.Module):
     """Expand, filter depthwise, project; added to the input where the shapes allow."""

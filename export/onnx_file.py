@@ -1,0 +1,147 @@
+"""A PixelsToMask module -> one checked, simplified, stamped ONNX file.
+
+The file is written only when it passed the gate: onnx.checker, then torch and onnxruntime on
+phantoms of several sizes, compared in flipped mask pixels. A file that fails never replaces a
+good one.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxsim
+import torch
+
+from export.graph import PixelsToMask
+from serve.phantom import phantom
+
+OPSET = 20
+INPUT, OUTPUT = "pixels", "mask"
+GATE_SIZES = ((1, 1), (1, 400), (64, 64), (97, 131), (426, 400), (489, 400), (991, 400))
+"""Height and width of the phantoms the gate compares on."""
+MOST_FLIPPED = 1e-4
+"""Share of flipped mask pixels the gate allows in each phantom: rounding right at the threshold."""
+
+
+class ExportError(RuntimeError):
+    """The network cannot be exported, or the exported file does not do what the network does."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What torch and onnxruntime said of one phantom: pixels of tumour, and pixels that differ."""
+
+    height: int
+    width: int
+    tumour: int
+    flipped: int
+
+    @property
+    def passed(self) -> bool:
+        return self.flipped <= MOST_FLIPPED * self.height * self.width
+
+
+def to_onnx(module: PixelsToMask) -> onnx.ModelProto:
+    """Trace with torch.export, simplify, check. Height and width stay free.
+
+    Raises ExportError.
+    """
+    pixels = torch.from_numpy(phantom(97, 131)[0])
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    program = torch.onnx.export(
+        module.eval(),
+        (pixels,),
+        dynamo=True,
+        opset_version=OPSET,
+        dynamic_shapes=(free,),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        verbose=False,
+    )
+    model, simplified = onnxsim.simplify(program.model_proto)
+    if not simplified:
+        raise ExportError("the simplified graph does not compute what the exported one does")
+    # The exporter leaves its own bookkeeping on every node; the file is for others to read.
+    for value in (*model.graph.node, *model.graph.input, *model.graph.output, model.graph):
+        del value.metadata_props[:]
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        for dimension, name in zip(
+            value.type.tensor_type.shape.dim, ("height", "width"), strict=True
+        ):
+            dimension.Clear()
+            dimension.dim_param = name
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def stamp(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
+    """Replace the file's metadata_props."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, metadata)
+
+
+def compare(model: onnx.ModelProto, module: PixelsToMask) -> list[Parity]:
+    """Run both on a phantom of each size in GATE_SIZES."""
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    rows = []
+    for height, width in GATE_SIZES:
+        pixels, _ = phantom(height, width)
+        (mask,) = session.run([OUTPUT], {INPUT: pixels})
+        with torch.no_grad():
+            expected = module(torch.from_numpy(pixels)).numpy()
+        if mask.shape != expected.shape or mask.dtype != np.uint8:
+            raise ExportError(
+                f"{height}×{width}: the exported mask is {mask.dtype} {mask.shape}, "
+                f"expected uint8 {expected.shape}"
+            )
+        flipped = int((mask != expected).sum())
+        rows.append(Parity(height, width, int((expected > 0).sum()), flipped))
+    return rows
+
+
+def fault(rows: list[Parity]) -> str | None:
+    """Why the gate stays shut; None where it opens."""
+    if not all(row.passed for row in rows):
+        return "torch and onnxruntime disagree"
+    if not any(row.tumour for row in rows):
+        return "the network finds no tumour in any phantom, so that nothing could be compared"
+    return None
+
+
+def parity_table(rows: list[Parity]) -> str:
+    """A Markdown table of what the gate found."""
+    lines = [
+        "| height | width | tumour pixels | flipped pixels | |",
+        "|---:|---:|---:|---:|---|",
+        *(
+            f"| {r.height} | {r.width} | {r.tumour} | {r.flipped} | "
+            f"{'passed' if r.passed else 'FAILED'} |"
+            for r in rows
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(model: onnx.ModelProto, out: Path) -> str:
+    """Write the file and its checksum beside it, each renamed into place; return the SHA-256."""
+    content = model.SerializeToString()
+    digest = hashlib.sha256(content).hexdigest()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path, data in (
+        (out, content),
+        (out.with_name(out.name + ".sha256"), f"{digest}  {out.name}\n".encode()),
+    ):
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    return digest

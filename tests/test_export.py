@@ -1,0 +1,122 @@
+"""A short run is exported, and what cannot be exported leaves the old file alone."""
+
+import hashlib
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export import __main__ as export
+from export import onnx_file
+from serve.phantom import phantom
+from serve.segmenter import Segmenter
+from tests.folders import draw_data
+from train import augment, fit
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run whose network calls about as much tumour as not."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = draw_data(folder / "data", patients=10, controls=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "STEPS_PER_EPOCH", 2)
+        patch.setattr(augment, "WINDOW", (64, 64))
+        assert fit.main(["--data", str(data), "--out", str(folder / "run"), "--epochs", "1"]) == 0
+    state = torch.load(folder / "run/last.pt", weights_only=True)
+    state["average"]["module.head.bias"] += 4
+    state["average"]["module.head.weight"] *= 100
+    torch.save(state, folder / "run/last.pt")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    out = run.parent / "artifacts/model.onnx"
+    assert export.main(["--run", str(run), "--out", str(out)]) == 0
+    return out
+
+
+def test_the_file_gives_masks_of_any_size(exported):
+    segmenter = Segmenter.load(exported)
+    tumour = set()
+    for size in ((1, 1), (3, 500), (991, 400), (1200, 70)):
+        mask = segmenter(phantom(*size)[0])
+        assert mask.shape == size
+        assert mask.dtype == np.uint8
+        tumour |= set(np.unique(mask))
+    assert tumour == {0, 255}
+
+
+def test_the_file_does_what_the_network_does_on_mirrored_images_too(exported):
+    """The mean over image and mirror makes the whole function symmetric."""
+    segmenter = Segmenter.load(exported)
+    pixels, _ = phantom(200, 150, seed=4)
+    mask = segmenter(pixels)
+    mirrored = segmenter(np.ascontiguousarray(pixels[:, ::-1]))[:, ::-1]
+    assert (mask != mirrored).mean() < 1e-3
+
+
+def test_the_file_says_what_made_it(exported, run):
+    metadata = Segmenter.load(exported).metadata
+    assert metadata["folds"] == "fold 0 of 5 held out, seed 0"
+    assert metadata["dice"].startswith("mean 0.")
+    assert metadata["data_fingerprint"] == json.loads((run / "folds.json").read_text())["data"]
+    assert json.loads(metadata["training"])["epochs"] == 1
+    assert {"source_commit", "version", "threshold", "opset"} <= set(metadata)
+    assert str(run) not in json.dumps(metadata)
+    model = onnx.load(exported)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", onnx_file.OPSET)]
+    assert [d.dim_param for d in model.graph.input[0].type.tensor_type.shape.dim] == [
+        "height",
+        "width",
+    ]
+    digest = hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert exported.with_name("model.onnx.sha256").read_text() == f"{digest}  model.onnx\n"
+
+
+def test_the_gate_is_kept_with_the_file(exported):
+    text = exported.with_suffix(".parity.md").read_text()
+    assert text.count("passed") == len(onnx_file.GATE_SIZES)
+    assert "| 991 | 400 |" in text
+
+
+@pytest.fixture
+def quick(monkeypatch, exported):
+    """Skip the tracing: give the file that was exported before."""
+    monkeypatch.setattr(onnx_file, "to_onnx", lambda module: onnx.load(exported))
+
+
+def test_a_network_that_differs_is_refused_and_the_old_file_stays(
+    run, tmp_path, capsys, quick, monkeypatch
+):
+    out = tmp_path / "model.onnx"
+    out.write_bytes(b"good")
+    monkeypatch.setattr(export, "THRESHOLD", 0.05)
+    assert export.main(["--run", str(run), "--out", str(out)]) == 1
+    assert out.read_bytes() == b"good"
+    assert list(tmp_path.iterdir()) == [out]
+    output = capsys.readouterr()
+    assert "FAILED" in output.out
+    assert "torch and onnxruntime disagree; nothing was written" in output.err
+
+
+def test_a_gate_without_tumour_does_not_open():
+    blank = [onnx_file.Parity(10, 10, tumour=0, flipped=0)]
+    assert "no tumour" in onnx_file.fault(blank)
+    assert onnx_file.fault([*blank, onnx_file.Parity(10, 10, tumour=1, flipped=0)]) is None
+    assert "disagree" in onnx_file.fault([onnx_file.Parity(10, 10, tumour=9, flipped=1)])
+
+
+@pytest.mark.parametrize("missing", ["last.pt", "folds.json", "held_out.csv"])
+def test_an_unfinished_run_is_refused_by_name(run, tmp_path, capsys, missing):
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for file in run.iterdir():
+        if file.name != missing:
+            (copy / file.name).write_bytes(file.read_bytes())
+    assert export.main(["--run", str(copy), "--out", str(tmp_path / "model.onnx")]) == 2
+    assert missing in capsys.readouterr().err
+    assert not (tmp_path / "model.onnx").exists()

@@ -1,0 +1,158 @@
+"""Short runs on drawn patients: what a run leaves behind, and that nothing is lost on the way."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.folders import draw_data
+from train import augment, fit
+
+SMALL = {"STEPS_PER_EPOCH": 2, "PREVIEWS": 2}
+WINDOW = (128, 64)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return draw_data(tmp_path_factory.mktemp("data"), patients=10, controls=5)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    for name, value in SMALL.items():
+        monkeypatch.setattr(fit, name, value)
+    monkeypatch.setattr(augment, "WINDOW", WINDOW)
+
+
+def _start(data, out, *more: str) -> int:
+    return fit.main(["--data", str(data), "--out", str(out), *more])
+
+
+def _weights(out) -> dict[str, torch.Tensor]:
+    return torch.load(out / "last.pt", weights_only=True)["average"]
+
+
+def _rows(path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_log_figures_folds_and_held_out_figures(data, tmp_path, capsys):
+    assert _start(data, tmp_path / "run", "--epochs", "2", "--fold", "1") == 0
+    run = tmp_path / "run"
+    assert [row["epoch"] for row in _rows(run / "log.csv")] == ["1", "2"]
+    for picture in ("curves.png", "preview.png"):
+        assert Image.open(run / picture).size[0] > 200
+    folds = json.loads((run / "folds.json").read_text())["folds"]
+    held_out = _rows(run / "held_out.csv")
+    assert {row["name"] for row in held_out} == {name for name, fold in folds.items() if fold == 1}
+    patients = [row for row in held_out if row["dice"]]
+    assert len(patients) == 2
+    assert "held-out patients: 2, Dice mean" in capsys.readouterr().out
+    assert not list(run.glob("*partial*"))
+
+
+def test_resuming_gives_what_an_unbroken_run_gives(data, tmp_path, monkeypatch):
+    assert _start(data, tmp_path / "whole", "--epochs", "2") == 0
+
+    real = fit.Run.train_epoch
+
+    def interrupted_in_the_second_epoch(run, *arguments):
+        if run.epoch == 1:
+            raise KeyboardInterrupt
+        return real(run, *arguments)
+
+    monkeypatch.setattr(fit.Run, "train_epoch", interrupted_in_the_second_epoch)
+    assert _start(data, tmp_path / "broken", "--epochs", "2") == 130
+    assert [row["epoch"] for row in _rows(tmp_path / "broken/log.csv")] == ["1"]
+    monkeypatch.setattr(fit.Run, "train_epoch", real)
+    assert fit.main(["--resume", "--out", str(tmp_path / "broken")]) == 0
+
+    whole, resumed = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    for name in ("held_out.csv", "folds.json"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "broken" / name).read_text()
+
+
+def test_kill_9_loses_at_most_the_epoch_in_hand(data, tmp_path):
+    out = tmp_path / "run"
+    settings = "; ".join(f"fit.{name} = {value}" for name, value in SMALL.items())
+    program = (
+        f"import sys; from train import augment, fit; {settings}; augment.WINDOW = {WINDOW}; "
+        "sys.exit(fit.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "--data", str(data), "--out", str(out)]
+    killed = subprocess.Popen(
+        [*command, "--epochs", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "last.pt").exists():
+        assert killed.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    state = torch.load(out / "last.pt", weights_only=True)
+    assert state["epoch"] >= 1
+    # Shorten the run so that the resumed part ends.
+    state["config"]["epochs"] = state["epoch"] + 1
+    torch.save(state, out / "last.pt")
+    assert fit.main(["--resume", "--out", str(out)]) == 0
+    assert len(_rows(out / "log.csv")) == state["epoch"] + 1
+
+
+def test_a_time_budget_ends_the_run(data, tmp_path):
+    assert _start(data, tmp_path / "run", "--minutes", "0.01", "--fold", "none") == 0
+    assert len(_rows(tmp_path / "run/log.csv")) < 20
+    assert not (tmp_path / "run/held_out.csv").exists()
+
+
+def test_a_run_is_never_overwritten(data, tmp_path, capsys):
+    assert _start(data, tmp_path / "run", "--epochs", "1") == 0
+    with pytest.raises(SystemExit) as stop:
+        _start(data, tmp_path / "run", "--epochs", "1")
+    assert stop.value.code == 2
+    assert "add --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "x", "--resume"], "start the run without --resume"),
+        (["--out", "x"], "--data is needed"),
+        (["--out", "x", "--data", "d"], "--minutes M or --epochs N"),
+        (["--out", "x", "--data", "d", "--epochs", "-1"], "above zero"),
+        (["--out", "x", "--data", "d", "--epochs", "1", "--fold", "5"], "invalid choice"),
+    ],
+)
+def test_bad_arguments_end_in_one_clear_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        fit.main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_bad_data_ends_before_training(tmp_path, capsys):
+    root = draw_data(tmp_path / "data", patients=1, controls=0)
+    (root / "patients/labels/segmentation_000.png").unlink()
+    assert _start(root, tmp_path / "run", "--epochs", "1") == 2
+    assert "segmentation_000.png is missing" in capsys.readouterr().err
+    assert not (tmp_path / "run/last.pt").exists()
+
+
+def test_the_learning_rate_warms_up_and_comes_down():
+    rates = [fit.learning_rate_at(i / 100, 1.0) for i in range(101)]
+    assert rates[0] < 0.1
+    assert max(rates) == pytest.approx(1, abs=0.01)
+    assert rates[100] == pytest.approx(0, abs=1e-6)
+    peak = rates.index(max(rates))
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)

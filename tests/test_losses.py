@@ -1,0 +1,38 @@
+import torch
+
+from train.losses import bce_and_dice
+
+TRUTH = torch.zeros(2, 1, 16, 16)
+TRUTH[:, :, 4:8, 4:8] = 1
+
+
+def _logits(mask: torch.Tensor) -> torch.Tensor:
+    return (mask * 2 - 1) * 20
+
+
+def test_a_perfect_answer_costs_nothing_and_worse_ones_cost_more():
+    half = TRUTH.clone()
+    half[:, :, :6] = 0
+    perfect, partial, wrong = (
+        bce_and_dice(_logits(m), TRUTH).item() for m in (TRUTH, half, 1 - TRUTH)
+    )
+    assert perfect < 1e-3
+    assert perfect + 0.2 < partial < wrong
+
+
+def test_false_positives_on_the_healthy_are_punished():
+    empty = torch.zeros_like(TRUTH)
+    assert bce_and_dice(_logits(empty), empty).item() < 1e-3
+    assert bce_and_dice(_logits(TRUTH), empty).item() > 0.5
+
+
+def test_each_image_counts_alike_whatever_its_lesion_area():
+    small, large = torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    small[:, :, 0:8, 0:8] = 1
+    large[:, :, 0:60, 0:60] = 1
+    both = torch.cat([small, large])
+    logits = torch.full_like(both, -20.0, requires_grad=True)
+    missed_all = bce_and_dice(logits, both) - torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, both
+    )
+    assert 0.9 < missed_all.item() <= 1
