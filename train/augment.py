@@ -103,8 +103,8 @@ def make_batch(
 
     Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and float32 N×1×H/2×W/2 truth in 0..1
     (the share of tumour in each 2×2 block), with H×W = WINDOW × scale: the same field of view
-    whatever the scale, which must keep both sides multiples of the network's stride. Every random number comes from
-    `rng` and `generator` (a CPU generator, so that CPU and CUDA draw the same).
+    whatever the scale, which must keep both sides multiples of the network's stride. Every random
+    number comes from `rng` and `generator` (a CPU generator, so that CPU and CUDA draw the same).
     """
     cuts = [cut(case, rng) for case in cases]
     height = max(planes.shape[1] for planes, _ in cuts)
