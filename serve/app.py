@@ -23,6 +23,7 @@ from werkzeug.wsgi import get_input_stream
 
 from serve import STARTED, __version__, contract
 from serve.contract import ContractError
+from serve.page import page
 from serve.phantom import phantom
 from serve.segmenter import ArtifactError, Baseline, Segmenter
 from serve.settings import Settings, SettingsError
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = contract.max_characters(settings.max_pixels) + ENVELOPE
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    app.register_blueprint(page)
     app.register_error_handler(ContractError, _contract_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash)

@@ -1,0 +1,55 @@
+"""The page for people: `GET /`, its files, and drawn patients to try it with.
+
+Everything comes from this server: no outside resource, no build step, no inline script or style.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from flask import Blueprint, Response, abort
+
+from serve import contract
+from serve.phantom import phantom
+
+POLICY = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; frame-ancestors 'none'"
+# What `phantom` draws for examples 1, 2 and 3: a trunk, a trunk without a tumour, a whole body.
+EXAMPLES = (
+    {"height": 489, "lesions": 3, "seed": 1},
+    {"height": 426, "lesions": 0, "seed": 4},
+    {"height": 991, "lesions": 5, "seed": 2},
+)
+
+page = Blueprint("page", __name__, static_folder="static", static_url_path="/static")
+
+
+@page.get("/")
+def index() -> Response:
+    response = page.send_static_file("index.html")
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
+
+
+@page.get("/examples/<int:number>.png")
+def example(number: int) -> Response:
+    return _png(number, truth=False)
+
+
+@page.get("/examples/<int:number>_truth.png")
+def example_truth(number: int) -> Response:
+    return _png(number, truth=True)
+
+
+def _png(number: int, truth: bool) -> Response:
+    if not 1 <= number <= len(EXAMPLES):
+        abort(404)
+    response = Response(_draw(number)[truth], mimetype="image/png")
+    response.headers["Cache-Control"] = "max-age=3600"
+    return response
+
+
+@lru_cache
+def _draw(number: int) -> tuple[bytes, bytes]:
+    """Return image and truth as PNG; drawn once per worker, when it is asked for."""
+    pixels, truth = phantom(**EXAMPLES[number - 1])
+    return contract.encode_png(pixels), contract.encode_png(truth)
