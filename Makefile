@@ -1,6 +1,7 @@
 PYTHON ?= python3
 DATA ?= data
 RUN ?= runs/model
+MINUTES ?= 70
 SERVE := .venv/bin
 DEV := .venv-dev/bin
 
@@ -20,14 +21,14 @@ lint: .venv-dev/installed ## check the style
 	$(DEV)/ruff check
 	$(DEV)/ruff format --check
 
-train: .venv-dev/installed ## train on the challenge's data: make train DATA=folder RUN=runs/name
-	$(DEV)/python -m train.fit --data $(DATA) --out $(RUN)
+train: .venv-dev/installed ## train on the challenge's data: make train DATA=folder RUN=runs/name MINUTES=70
+	$(DEV)/python -m train.fit --data $(DATA) --out $(RUN) --minutes $(MINUTES)
 
 export: .venv-dev/installed ## turn a run into the shipped model: make export RUN=runs/name
 	$(DEV)/python -m export --run $(RUN) --out artifacts/model.onnx
 
-bench: .venv/installed ## time the server on this machine
-	$(SERVE)/python benchmarks/latency.py
+bench: .venv-dev/installed ## time the server on this machine
+	$(DEV)/python benchmarks/latency.py
 
 # The empty file `installed` is younger than the requirements once all of them are there.
 .venv/installed: requirements-serve.txt

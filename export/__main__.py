@@ -26,6 +26,16 @@ from train.network import MobileNetUNet
 from train.provenance import source_commit
 
 
+def averaged_network(state: dict) -> MobileNetUNet:
+    """The network of a checkpoint's averaged weights, in evaluation mode."""
+    network = MobileNetUNet()
+    prefix = "module."
+    network.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}
+    )
+    return network.eval()
+
+
 def load_run(run: Path) -> tuple[MobileNetUNet, Config, dict]:
     """The averaged network of a finished run, its settings and its folds.
 
@@ -39,12 +49,7 @@ def load_run(run: Path) -> tuple[MobileNetUNet, Config, dict]:
             f"{error.filename}: {error.strerror}; expected a folder that "
             "`python -m train.fit --out` wrote"
         ) from error
-    network = MobileNetUNet()
-    prefix = "module."
-    network.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}
-    )
-    return network.eval(), Config(**state["config"]), folds
+    return averaged_network(state), Config(**state["config"]), folds
 
 
 def held_out_dice(run: Path) -> list[float]:

@@ -15,8 +15,8 @@ from PIL import Image
 from tests.folders import draw_data
 from train import augment, fit
 
-SMALL = {"STEPS_PER_EPOCH": 2, "PREVIEWS": 2}
-WINDOW = (128, 64)
+SMALL = {"STEPS_PER_EPOCH": 2, "PREVIEWS": 2, "SCALES": ((0.5, 0.5), (1.0, 1.0))}
+WINDOW = (128, 128)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,8 @@ def test_a_run_leaves_log_figures_folds_and_held_out_figures(data, tmp_path, cap
     run = tmp_path / "run"
     assert [row["epoch"] for row in _rows(run / "log.csv")] == ["1", "2"]
     for picture in ("curves.png", "preview.png"):
-        assert Image.open(run / picture).size[0] > 200
+        with Image.open(run / picture) as image:
+            assert image.width > 200
     folds = json.loads((run / "folds.json").read_text())["folds"]
     held_out = _rows(run / "held_out.csv")
     assert {row["name"] for row in held_out} == {name for name, fold in folds.items() if fold == 1}

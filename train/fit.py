@@ -354,7 +354,7 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
         parser.error(f"{checkpoint} exists; add --resume to go on, or choose another --out")
     if arguments.data is None:
         parser.error("--data is needed to start a run")
-    if not (arguments.minutes or arguments.epochs):
+    if (arguments.minutes or arguments.epochs or 0) <= 0:
         parser.error("give a budget above zero: --minutes M or --epochs N")
     config = Config(
         data=str(arguments.data),
