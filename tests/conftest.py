@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from benchmarks.limits import Limits
+from benchmarks.server import Server
 from serve.app import create_app
 from serve.settings import Settings
 
@@ -76,3 +78,14 @@ def app(artifact):
 @pytest.fixture
 def client(app):
     return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def live_server(artifact):
+    """The address of a gunicorn that serves the tiny artifact, with two workers."""
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("MODEL", os.fspath(artifact))
+        environ.setenv("WORKERS", "2")
+        server = Server(Limits(frozenset(os.sched_getaffinity(0)), None, ""))
+    with server:
+        yield server.url

@@ -4,8 +4,9 @@ import { bodyArea, compare, EXTRA, HIT, lesionAreas, MISSED, outline, readGrey }
 import { Fault, predict } from "./server.js";
 
 const AT_ONCE = 2;
-const MASK = [192, 38, 211];
-const COLOURS = { [HIT]: [22, 163, 74], [EXTRA]: [220, 38, 38], [MISSED]: [37, 99, 235] };
+// Bright, since most of what they are laid over is black.
+const MASK = [255, 77, 208];
+const COLOURS = { [HIT]: [40, 205, 100], [EXTRA]: [255, 69, 58], [MISSED]: [61, 140, 255] };
 const ZOOMS = [0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8];
 const TRUTH_NAMES = [
   [/^segmentation_(.+)$/, "patient_$1"],
@@ -132,7 +133,7 @@ async function segment(one, signal) {
     if (signal.aborted) return;
     one.state = "failed";
     one.words = error instanceof Fault ? error.message : "This browser cannot read the image.";
-    one.code = error.code ?? "";
+    one.mayPass = error.mayPass ?? false;
   }
   if (!signal.aborted) changed(one);
 }
@@ -183,15 +184,16 @@ function changed(one) {
   const done = cases.filter((c) => c.state === "done");
   const scores = done.filter((c) => c.truth).map((c) => c.truth.dice);
   const finished = done.length + failed;
-  const words = [`${finished} of ${cases.length} done`];
+  const all = finished === cases.length;
+  const words = [all ? count(cases.length, "image") : `${finished} of ${cases.length} done`];
   if (failed) words.push(`${failed} failed`);
   if (scores.length) {
     const mean = scores.reduce((sum, dice) => sum + dice, 0) / scores.length;
-    words.push(`mean Dice ${mean.toFixed(3)} of ${scores.length}`);
+    words.push(`mean Dice ${mean.toFixed(3)} over ${scores.length}`);
   }
   by("progress").max = Math.max(1, cases.length);
   by("progress").value = finished;
-  by("progress").hidden = finished === cases.length;
+  by("progress").hidden = all;
   by("status").textContent = words.join(", ");
   if (one === chosen) show();
 }
@@ -239,10 +241,9 @@ function show() {
   const one = chosen;
   by("name").textContent = one.name;
   by("size").textContent = one.width ? `${one.width} × ${one.height} pixels` : "";
-  by("fault").hidden = by("retry").hidden = one.state !== "failed";
-  by("retry").hidden ||= !one.file;
+  by("fault").hidden = one.state !== "failed";
+  by("retry").hidden = one.state !== "failed" || !one.mayPass;
   by("fault").textContent = one.state === "failed" ? one.words : "";
-  by("fault").dataset.code = one.code ?? "";
   by("waiting").hidden = one.state !== "waiting" && one.state !== "running";
   by("waiting").textContent = one.words ?? (one.state === "running" ? "Segmenting …" : "Waiting …");
   by("result").hidden = one.state !== "done";
@@ -259,7 +260,7 @@ function showFacts(one) {
   const area = one.areas.reduce((sum, pixels) => sum + pixels, 0);
   const rest = one.areas.length - 6;
   const each = one.areas.slice(0, 6).join(", ") + (rest > 0 ? ` and ${rest} smaller` : "");
-  const ms = (seconds) => `${Math.round(seconds * 1000).toLocaleString("en")} ms`;
+  const ms = (seconds) => `${Math.max(1, Math.round(seconds * 1000)).toLocaleString("en")} ms`;
   const facts = [
     ["lesions", "Lesions", one.areas.length],
     ["area", "Area", count(area, "pixel"), one.areas.length > 1 && `${each}`],
@@ -341,7 +342,6 @@ function showOverlay() {
   context.clearRect(0, 0, one.width, one.height);
   context.drawImage(overlayOf(one), 0, 0);
   by("overlay").style.opacity = by("opacity").value / 100;
-  by("facts").classList.toggle("legend", Boolean(againstTruth(one)));
   by("picture").setAttribute("aria-label", `${one.name}: ${stateWords(one)}`);
 }
 
@@ -351,7 +351,11 @@ function fitting() {
   return Math.min(stage.clientWidth / chosen.width, stageHeight() / chosen.height, 3);
 }
 
-const stageHeight = () => parseFloat(getComputedStyle(by("stage")).maxHeight);
+/** The highest that the stage can be inside its border. */
+function stageHeight() {
+  const { maxHeight, borderTopWidth } = getComputedStyle(by("stage"));
+  return parseFloat(maxHeight) - 2 * parseFloat(borderTopWidth);
+}
 
 /** Zoom, and keep in the middle of the stage what was there. */
 function showZoom() {
@@ -363,8 +367,9 @@ function showZoom() {
   picture.style.width = `${Math.floor(chosen.width * scale)}px`;
   picture.style.height = `${Math.floor(chosen.height * scale)}px`;
   picture.classList.toggle("enlarged", scale > 1);
-  by("zoom-value").textContent = zoom ? `${Math.round(100 * zoom)} %` : "Fit";
+  by("zoom-value").textContent = `${Math.round(100 * scale)} %`;
   by("zoom-out").disabled = scale <= ZOOMS[0];
+  by("zoom-fit").setAttribute("aria-pressed", !zoom);
   by("zoom-in").disabled = scale >= ZOOMS.at(-1);
   stage.scrollLeft = across * stage.scrollWidth - stage.clientWidth / 2;
   stage.scrollTop = down * stage.scrollHeight - stage.clientHeight / 2;
@@ -400,7 +405,7 @@ for (const button of document.querySelectorAll("[data-example]")) {
 }
 by("clear").addEventListener("click", clear);
 by("retry").addEventListener("click", () => {
-  Object.assign(chosen, { state: "waiting", words: null, code: "" });
+  Object.assign(chosen, { state: "waiting", words: null });
   changed(chosen);
   work();
 });

@@ -4,11 +4,11 @@ const MOST_TRIES = 8;
 const LONGEST_WAIT = 30; // seconds
 const LARGEST_FILE = 64 * 2 ** 20; // what is larger is no projection, and would stall the page
 
-/** What went wrong, in words for people; `code` is the API's. */
+/** What went wrong, in words for people; `mayPass` if asking again can help. */
 export class Fault extends Error {
-  constructor(message, code = "") {
+  constructor(message, mayPass = false) {
     super(message);
-    this.code = code;
+    this.mayPass = mayPass;
   }
 }
 
@@ -33,8 +33,8 @@ export async function predict(file, signal, busy) {
       return {};
     });
     if (!response.ok || !answer.img) {
-      const { code, message } = answer.error ?? {};
-      throw new Fault(message ? sentence(message) : `The server answered ${response.status}.`, code);
+      const message = answer.error?.message ?? `the server answered ${response.status}`;
+      throw new Fault(sentence(message), response.status >= 500 || response.status === 429);
     }
     const bytes = Uint8Array.from(atob(answer.img), (letter) => letter.charCodeAt(0));
     return {
@@ -52,7 +52,7 @@ async function send(body, signal) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Fault("The server cannot be reached. Is it running, and are you online?");
+    throw new Fault("The server cannot be reached. Is it running, and are you online?", true);
   }
 }
 
