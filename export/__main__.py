@@ -20,7 +20,7 @@ from export.graph import PixelsToMask
 from serve import __version__
 from serve.phantom import phantom
 from train.dataset import FOLDS
-from train.evaluate import MISSED, THRESHOLD
+from train.evaluate import MISSED
 from train.fit import Config
 from train.network import MobileNetUNet
 from train.provenance import source_commit
@@ -65,6 +65,18 @@ def held_out_dice(run: Path) -> list[float]:
         ) from error
 
 
+def chosen_threshold(run: Path) -> float:
+    """The threshold that the run chose on the patients it held out."""
+    path = run / "threshold.json"
+    try:
+        return json.loads(path.read_text())["threshold"]
+    except OSError as error:
+        raise ValueError(
+            f"{path}: {error.strerror}; let the run finish first (python -m train.fit --resume "
+            f"--out {run}), or give --threshold if it held nobody out"
+        ) from error
+
+
 def describe(run: Path, config: Config, folds: dict, module: PixelsToMask) -> dict[str, str]:
     """The metadata_props: what made the artifact and what it was measured to be worth."""
     metadata = {
@@ -77,7 +89,7 @@ def describe(run: Path, config: Config, folds: dict, module: PixelsToMask) -> di
             {k: v for k, v in vars(config).items() if k not in ("data", "source_commit")}
         ),
         "parameters": str(sum(p.numel() for p in module.parameters())),
-        "threshold": str(THRESHOLD),
+        "threshold": f"{module.threshold:g}",
         "opset": str(onnx_file.OPSET),
     }
     if config.fold is None:
@@ -101,13 +113,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__.split("\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path("artifacts/model.onnx"))
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="probability above which a pixel is tumour; default: the one chosen on the patients "
+        "the run held out",
+    )
     arguments = parser.parse_args(argv)
     # What the exporter says of itself (deprecations, no torchvision) is no news to who exports.
     warnings.filterwarnings("ignore", module="torch|onnxscript|copyreg")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         network, config, folds = load_run(arguments.run)
-        module = PixelsToMask(network, THRESHOLD).eval()
+        threshold = arguments.threshold or chosen_threshold(arguments.run)
+        module = PixelsToMask(network, threshold).eval()
         metadata = describe(arguments.run, config, folds, module)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,12 +11,14 @@ from train.evaluate import mirrored_logits
 class PixelsToMask(nn.Module):
     """Everything between the PNG that comes in and the PNG that goes out.
 
-    threshold: probability in (0, 1) above which a pixel is tumour.
+    threshold: probability in (0, 1) above which a pixel is tumour; ValueError outside of that.
     """
 
     def __init__(self, network: nn.Module, threshold: float):
         super().__init__()
-        self.network = network
+        if not 0 < threshold < 1:
+            raise ValueError(f"the threshold is {threshold}, expected a probability in (0, 1)")
+        self.network, self.threshold = network, threshold
         # The threshold is compared with logits: that saves a sigmoid for every pixel.
         self.logit_threshold = math.log(threshold / (1 - threshold))
 

@@ -33,6 +33,7 @@ def run(tmp_path_factory):
         median = network(uptake).median()
     state["average"]["module.head.bias"] -= median
     torch.save(state, folder / "run/last.pt")
+    (folder / "run/threshold.json").write_text('{"threshold": 0.5}')
     return folder / "run"
 
 
@@ -93,13 +94,10 @@ def quick(monkeypatch, exported):
     monkeypatch.setattr(onnx_file, "to_onnx", lambda module: onnx.load(exported))
 
 
-def test_a_network_that_differs_is_refused_and_the_old_file_stays(
-    run, tmp_path, capsys, quick, monkeypatch
-):
+def test_a_network_that_differs_is_refused_and_the_old_file_stays(run, tmp_path, capsys, quick):
     out = tmp_path / "model.onnx"
     out.write_bytes(b"good")
-    monkeypatch.setattr(export, "THRESHOLD", 0.05)
-    assert export.main(["--run", str(run), "--out", str(out)]) == 1
+    assert export.main(["--run", str(run), "--out", str(out), "--threshold", "0.05"]) == 1
     assert out.read_bytes() == b"good"
     assert list(tmp_path.iterdir()) == [out]
     output = capsys.readouterr()
@@ -114,7 +112,13 @@ def test_a_gate_without_tumour_does_not_open():
     assert "disagree" in onnx_file.fault([onnx_file.Parity(10, 10, tumour=9, flipped=2)])
 
 
-@pytest.mark.parametrize("missing", ["last.pt", "folds.json", "held_out.csv"])
+def test_a_threshold_that_is_no_probability_is_refused(run, tmp_path, capsys):
+    out = tmp_path / "model.onnx"
+    assert export.main(["--run", str(run), "--out", str(out), "--threshold", "1.5"]) == 2
+    assert "expected a probability" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["last.pt", "folds.json", "held_out.csv", "threshold.json"])
 def test_an_unfinished_run_is_refused_by_name(run, tmp_path, capsys, missing):
     copy = tmp_path / "run"
     copy.mkdir()

@@ -45,11 +45,3 @@ def dice_of_patients(probabilities: dict[str, np.ndarray], cases: list[Case]) ->
         for case in cases
         if case.is_patient
     }
-
-
-def empty_share_of_controls(
-    probabilities: dict[str, np.ndarray], cases: list[Case]
-) -> float | None:
-    """Share of controls whose mask at THRESHOLD is empty; None where there is no control."""
-    empty = [not (probabilities[c.name] > THRESHOLD).any() for c in cases if not c.is_patient]
-    return float(np.mean(empty)) if empty else None
