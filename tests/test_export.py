@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from export import __main__ as export
-from export import onnx_file
+from export import int8, onnx_file
+from export.run import averaged_network
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
@@ -27,7 +28,7 @@ def run(tmp_path_factory):
         patch.setattr(augment, "WINDOW", (64, 64))
         assert fit.main(["--data", str(data), "--out", str(folder / "run"), "--epochs", "1"]) == 0
     state = torch.load(folder / "run/last.pt", weights_only=True)
-    network = export.averaged_network(state)
+    network = averaged_network(state)
     uptake = torch.from_numpy(255 - phantom(448, 384)[0])[None, None] / 255
     with torch.no_grad():
         median = network(uptake).median()
@@ -110,6 +111,39 @@ def test_a_gate_without_tumour_does_not_open():
     assert "no tumour" in onnx_file.fault(blank)
     assert onnx_file.fault([*blank, onnx_file.Parity(10, 10, tumour=1, flipped=0)]) is None
     assert "disagree" in onnx_file.fault([onnx_file.Parity(10, 10, tumour=9, flipped=2)])
+
+
+def test_the_8_bit_twin_is_written_beside_the_float32_file(run, tmp_path, quick, monkeypatch):
+    """Whether the masks of this untrained network agree is not the question here."""
+    monkeypatch.setattr(int8, "MOST_LOST", 1.0)
+    monkeypatch.setattr(int8, "LEAST_AGREEMENT", 0.0)
+    out = tmp_path / "model.onnx"
+    data = str(run.parent / "data")
+    assert export.main(["--run", str(run), "--out", str(out), "--data", data]) == 0
+    twin = tmp_path / "model.int8.onnx"
+    assert twin.stat().st_size < out.stat().st_size / 2
+    convolutions = [n for n in onnx.load(twin).graph.node if n.op_type == "Conv"]
+    assert sum(n.input[0].endswith("_DequantizeLinear_Output") for n in convolutions) > 50
+    for size in ((1, 1), (991, 400)):
+        assert Segmenter.load(twin)(phantom(*size)[0]).shape == size
+    assert Segmenter.load(twin).metadata["name"] == "mobilenetv2-unet-int8"
+    assert "float32 against int8" in out.with_suffix(".parity.md").read_text()
+
+
+def test_an_8_bit_twin_is_refused_when_it_loses_dice_or_draws_other_masks():
+    good = int8.Agreement("patient_000", float32=0.8, int8=0.799, each_other=0.99)
+    worse = int8.Agreement("patient_001", float32=0.8, int8=0.78, each_other=0.99)
+    other = int8.Agreement("patient_002", float32=0.8, int8=0.8, each_other=0.9)
+    assert int8.fault([good]) is None
+    assert "loses 0.0105" in int8.fault([good, worse])
+    assert "agree to 0.9450" in int8.fault([good, other])
+
+
+def test_other_data_than_the_runs_is_refused(run, tmp_path, capsys, quick):
+    data = draw_data(tmp_path / "data", patients=2, controls=0)
+    out = tmp_path / "model.onnx"
+    assert export.main(["--run", str(run), "--out", str(out), "--data", str(data)]) == 2
+    assert "not the data that the run was trained on" in capsys.readouterr().err
 
 
 def test_a_threshold_that_is_no_probability_is_refused(run, tmp_path, capsys):
