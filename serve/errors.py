@@ -11,3 +11,7 @@ class ContractError(ValueError):
         super().__init__(message)
         self.code = code
         self.status = status
+
+
+class UsageError(Exception):
+    """A command that cannot be run; the message is the one line that its caller sees."""
