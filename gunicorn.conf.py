@@ -3,7 +3,10 @@
 import os
 import sys
 
-from serve.segmenter import ArtifactError, read_checked
+from serve import metrics
+from serve.app import served_model
+from serve.log import Log
+from serve.segmenter import ArtifactError
 from serve.settings import Settings, SettingsError
 
 try:
@@ -14,29 +17,47 @@ except SettingsError as error:
 bind = f"{settings.host}:{settings.port}"
 workers = settings.workers
 
-# Threads let a worker take in slow uploads and answer health checks while its model runs; the
-# model itself takes one image at a time.
-worker_class = "gthread"
-threads = 8
+# A thread for each image in hand, and some that answer all the others that there is no room.
+worker_class = "serve.worker.Worker"
+threads = settings.queue + 8
+# Below the 1,024 files that a process may have open by default.
+worker_connections = 900
 
 # Longer than any client's pause between two images, so that a connection is not closed while the
 # next image is under way.
 keepalive = 75
-timeout = 30
-graceful_timeout = 10
+# Whatever is in hand when the server is stopped is answered or refused by then.
+graceful_timeout = settings.deadline + 1
+# A worker gives a sign of life each second. One that gives none is asked, and replaced if it does
+# not answer for another second; while it starts, it is given longer. See serve/worker.py.
+timeout = 2
 
 # Heartbeats on a disk can stall a worker; nothing here is run through a control socket.
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+worker_tmp_dir = memory
 control_socket_disable = True
 
 accesslog = "-"
-access_log_format = '%(t)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
+logger_class = Log
 
 
 def on_starting(server):
     """Stop before any worker is made if the model file is missing or damaged."""
     try:
-        if settings.model:
-            read_checked(settings.model)
-    except ArtifactError as error:
+        served_model()
+        if settings.metrics:
+            metrics.open_folder(memory)
+    except (ArtifactError, SettingsError) as error:
         sys.exit(f"error: {error}")
+
+
+def child_exit(server, worker):
+    """Take a worker that ended out of the figures of what is going on now."""
+    if settings.metrics:
+        metrics.forget(worker.pid)
+
+
+def on_exit(server):
+    """Leave nothing behind."""
+    if settings.metrics:
+        metrics.close_folder()

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.common import write_whole
 from benchmarks.hostinfo import PACKAGES, hardware
 
-STAGES = ["decode", "run", "encode", "rest"]
+STAGES = ["decode", "wait", "run", "encode", "rest"]
 
 
 def write(result: dict, folder: Path) -> list[Path]:

@@ -25,15 +25,16 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Server:
     """`with Server(limits) as server:` is ready to answer at `server.url`; `ready_s` after exec.
 
-    It listens on a free port of loopback; all other settings come from the environment, as always.
+    It listens on a free port of loopback; all other settings come from the environment, as always,
+    or from `variables`, which go before.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, **variables: str) -> None:
         self.limits = limits
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self._env = os.environ | {"HOST": "127.0.0.1", "PORT": str(port)}
+        self._env = os.environ | {"HOST": "127.0.0.1", "PORT": str(port)} | variables
         self.ready_s = 0.0
 
     def __enter__(self) -> Server:
@@ -80,9 +81,14 @@ class Server:
             time.sleep(0.005)
         raise UsageError(f"the server was not ready after {PATIENCE} s: {self._last_words()}")
 
+    def log(self) -> list[str]:
+        """What the server has said until now, as lines."""
+        # The server writes where the file's position is, so that must stay.
+        said = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0)
+        return said.decode(errors="replace").strip().splitlines()
+
     def _last_words(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        lines = self.log()
         errors = [line for line in lines if line.startswith("error:")]
         return (errors or lines or ["it said nothing"])[-1]
 
@@ -94,6 +100,17 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)  # its own session: only what we started
             self._process.wait()
         self._log.close()
+
+    @property
+    def pid(self) -> int:
+        """Process id of gunicorn's master."""
+        return self._process.pid
+
+    def stop(self) -> tuple[int, float]:
+        """Asks the server to end: its exit code, and how many seconds it took."""
+        start = time.perf_counter()
+        self._process.terminate()
+        return self._process.wait(PATIENCE), time.perf_counter() - start
 
     def workers(self) -> list[int]:
         """Process ids of gunicorn's workers: the children of the process that we started."""

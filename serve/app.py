@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
 import sys
 import time
@@ -14,61 +14,85 @@ import numpy as np
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import (
     HTTPException,
-    LengthRequired,
     MethodNotAllowed,
     NotFound,
     RequestEntityTooLarge,
+    Unauthorized,
 )
-from werkzeug.wsgi import get_input_stream
 
-from serve import STARTED, __version__, contract
+from serve import STARTED, __version__, contract, guard, metrics, record
+from serve.body import posted_image
 from serve.contract import ContractError
 from serve.page import page
 from serve.phantom import phantom
-from serve.segmenter import ArtifactError, Baseline, Segmenter
+from serve.segmenter import ArtifactError, Baseline, Segmenter, read_checked
 from serve.settings import Settings, SettingsError
+from serve.turns import Overloaded, Turns
 
 # gunicorn's exit code for an app that cannot be loaded: it stops instead of trying for ever.
 APP_LOAD_ERROR = 4
 OPENAPI = Path(__file__).with_name("openapi.json")
-EXPECTED = '{"img": "<base64 PNG>"}'
-# Room for the JSON around the image, and for what a client adds that is not looked at.
-ENVELOPE = 2**16
 # Other processors round otherwise, which flips single pixels at a lesion's edge.
 CANARY_TOLERANCE = 0.02
-# How much of a refused body is read and dropped, so that the client hears why.
-DROPPED = 2**26
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+@functools.cache
+def served_model() -> bytes | None:
+    """Return the model file that the settings name, read once; None for the baseline.
+
+    gunicorn's master asks before it forks. So all its workers, also those that replace others
+    later on, have the same model, whatever happens to the file meanwhile. Raises `SettingsError`
+    and `ArtifactError`.
+    """
+    path = Settings.read().model
+    return path and read_checked(path)
+
+
+def create_app(settings: Settings | None = None, model: bytes | None = None) -> Flask:
     """Return the WSGI app, its model opened and tried on a drawn patient, so that it is ready.
 
-    Without `settings` they are read from the environment. Raises `SettingsError` and
-    `ArtifactError`. Call it after the fork: a session's threads do not survive one.
+    Without `settings` they are read from the environment, without `model` it is read from its
+    file. Raises `SettingsError` and `ArtifactError`. Call it after the fork: a session's threads do
+    not survive one.
     """
     settings = settings or Settings.read()
-    segmenter = Segmenter.load(settings.model, settings.threads) if settings.model else Baseline()
+    path = settings.model
+    segmenter = (
+        Segmenter.open(model or read_checked(path), path, settings.threads) if path else Baseline()
+    )
     _try_out(segmenter)
+    turns = Turns(settings.queue)
 
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = contract.max_characters(settings.max_pixels) + ENVELOPE
+    app.extensions["turns"] = turns
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.register_blueprint(page)
+    record.keep(app)
+    guard.protect(app, settings.api_key)
+    if settings.metrics:
+        metrics.count(app, turns, segmenter.metadata)
     app.register_error_handler(ContractError, _contract_error)
+    app.register_error_handler(Overloaded, _overloaded)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash)
 
     @app.post("/predict")
     def predict() -> Response:
-        clock = Stages()
-        pixels = contract.decode(_posted_image(), settings.max_pixels)
-        clock.done("decode")
-        mask = segmenter(pixels)
-        clock.done("run")
-        response = jsonify(img=contract.encode(mask))
-        clock.done("encode")
-        response.headers["Server-Timing"] = str(clock)
+        until = record.began() + settings.deadline
+        stages = record.Stages()
+        with turns.place():
+            pixels = contract.decode(posted_image(), settings.max_pixels)
+            stages.done("decode")
+            record.note(height=pixels.shape[0], width=pixels.shape[1])
+            with turns.turn(pixels.size, until):
+                stages.done("wait")
+                mask = _in_time(segmenter, pixels, until)
+            stages.done("run")
+            response = jsonify(img=contract.encode(mask))
+            stages.done("encode")
+        response.headers["Server-Timing"] = str(stages)
         return response
 
     @app.get("/api")
@@ -98,23 +122,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-class Stages:
-    """Milliseconds since the last stage, as a `Server-Timing` header."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._stages: list[str] = []
-
-    def done(self, name: str) -> None:
-        """Call what went on since the last call `name`."""
-        now = time.perf_counter()
-        self._stages.append(f"{name};dur={(now - self._last) * 1000:.2f}")
-        self._last = now
-
-    def __str__(self) -> str:
-        return ", ".join(self._stages)
-
-
 def _try_out(segmenter: Segmenter | Baseline) -> None:
     """Warm the model up on a drawn patient; raise `ArtifactError` unless it gives the known mask.
 
@@ -138,42 +145,11 @@ def _try_out(segmenter: Segmenter | Baseline) -> None:
         )
 
 
-def _posted_image() -> Any:
-    """Return what the body says "img" is; raises `ContractError` or an HTTP error."""
-    if request.content_length is None and "Transfer-Encoding" in request.headers:
-        raise LengthRequired("the request must tell its Content-Length")
-    body = request.get_data(cache=False)
-    if request.content_encoding not in (None, "identity"):
-        raise ContractError("unsupported_encoding", "the body must be sent uncompressed", 415)
+def _in_time(segmenter: Segmenter | Baseline, pixels: np.ndarray, until: float) -> np.ndarray:
     try:
-        # Numbers are not looked at, and an endless one is cheaper as a float.
-        document = json.loads(
-            body, parse_int=float, parse_constant=_refuse, object_pairs_hook=_object
-        )
-    except (ValueError, RecursionError) as error:
-        if request.mimetype.startswith(("image/", "multipart/")):
-            raise ContractError(
-                "unsupported_media_type",
-                f"the body is {request.mimetype}, expected JSON, {EXPECTED}",
-                415,
-            ) from error
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise ContractError(
-            "bad_json", f"the body is not valid JSON ({why}), expected {EXPECTED}"
-        ) from error
-    if not isinstance(document, dict) or "img" not in document:
-        raise ContractError("missing_img", f"the body holds no img, expected {EXPECTED}")
-    return document["img"]
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a key stands in an object twice")
-    return found
+        return segmenter(pixels, until)
+    except TimeoutError as error:
+        raise Overloaded(str(error)) from error
 
 
 def _error(status: int, code: str, message: str) -> Response:
@@ -186,8 +162,14 @@ def _contract_error(error: ContractError) -> Response:
     return _error(error.status, error.code, str(error))
 
 
+def _overloaded(error: Overloaded) -> Response:
+    wait = f"come back in {error.retry_after} s"
+    response = _error(503, "overloaded", f"the server has too much to do: {error}; {wait}")
+    response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
 def _http_error(error: HTTPException) -> Response:
-    _drop_body()
     allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
     if isinstance(error, NotFound):
         message = f"there is nothing at {request.path}; see /openapi.json for what there is"
@@ -200,15 +182,9 @@ def _http_error(error: HTTPException) -> Response:
     response = _error(error.code or 500, error.name.lower().replace(" ", "_"), message)
     if allowed:
         response.headers["Allow"] = allowed
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
-
-
-def _drop_body() -> None:
-    """Let the client finish sending: it does not listen before, and would see a broken pipe."""
-    with contextlib.suppress(Exception):  # the answer is an error already
-        body, left = get_input_stream(request.environ), DROPPED
-        while left > 0 and (piece := body.read(2**16)):
-            left -= len(piece)
 
 
 def _crash(error: Exception) -> Response:
@@ -221,7 +197,7 @@ def __getattr__(name: str) -> Flask:
     if name != "app":
         raise AttributeError(f"module {__name__} has no attribute {name}")
     try:
-        globals()["app"] = create_app()
+        globals()["app"] = create_app(model=served_model())
     except (SettingsError, ArtifactError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(APP_LOAD_ERROR)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ BASELINE_THRESHOLD = 50
 # What an artifact must look like: name, element type and number of dimensions.
 INPUT = ("pixels", "tensor(uint8)", 2)
 OUTPUT = ("mask", "tensor(uint8)", 2)
+FOREVER = float("inf")
 
 
 class ArtifactError(Exception):
@@ -28,33 +30,40 @@ class Baseline:
     def __init__(self) -> None:
         self.metadata = {"name": "baseline", "threshold": f"grey < {BASELINE_THRESHOLD}"}
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, until: float = FOREVER) -> np.ndarray:
         """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255."""
         return np.where(pixels < BASELINE_THRESHOLD, np.uint8(255), np.uint8(0))
 
 
 class Segmenter:
-    """An artifact, opened once: `segmenter(pixels)` gives the mask, `metadata` what made it."""
+    """An artifact, opened once: `segmenter(pixels)` gives the mask.
+
+    `metadata` is what the file says about itself, and its sha256.
+    """
 
     def __init__(self, session, metadata: dict[str, str]) -> None:
         self.metadata = metadata
         self._session = session
-        # One image at a time: a second run would share the same cores, so it would finish no
-        # image earlier, and it would need its own memory for the network's layers.
-        self._turn = threading.Lock()
 
     @classmethod
     def load(cls, path: Path | str, threads: int = 1) -> Segmenter:
         """Open the ONNX file at `path`, to be run by `threads` threads.
 
         Raises `ArtifactError` if the file is missing, does not have the checksum written in
-        `<path>.sha256`, cannot be run by this onnxruntime, or has other inputs and outputs than
-        `pixels` and `mask`, both uint8 [height, width].
+        `<path>.sha256`, or cannot be opened, see `open`.
+        """
+        return cls.open(read_checked(path), path, threads)
+
+    @classmethod
+    def open(cls, model: bytes, path: Path | str, threads: int = 1) -> Segmenter:
+        """Open a model that was read from `path`, to be run by `threads` threads.
+
+        Raises `ArtifactError` if this onnxruntime cannot run it, or if it has other inputs and
+        outputs than `pixels` and `mask`, both uint8 [height, width].
         """
         # Imported here so that the file can be checked where no session is wanted.
         import onnxruntime
 
-        model = read_checked(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -83,16 +92,33 @@ class Segmenter:
                 f"{path} has inputs {found[0]} and outputs {found[1]}, expected {INPUT} and "
                 f"{OUTPUT}; export it with python -m export"
             )
-        return cls(session, dict(session.get_modelmeta().custom_metadata_map))
+        said = session.get_modelmeta().custom_metadata_map
+        return cls(session, said | {"sha256": hashlib.sha256(model).hexdigest()})
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, until: float = FOREVER) -> np.ndarray:
         """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255.
 
-        Safe to call from several threads; they take turns.
+        Raises `TimeoutError` if that is not done at `until`, a time of `time.monotonic`. Safe to
+        call from several threads, though each call wants all the cores and memory there are.
         """
-        with self._turn:
-            (mask,) = self._session.run([OUTPUT[0]], {INPUT[0]: pixels})
-        return mask
+        if until == FOREVER:
+            return self._run(pixels)
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        clock = threading.Timer(until - time.monotonic(), setattr, (options, "terminate", True))
+        clock.start()
+        try:
+            return self._run(pixels, options)
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            if options.terminate:
+                raise TimeoutError("the model did not finish in time") from error
+            raise
+        finally:
+            clock.cancel()
+
+    def _run(self, pixels: np.ndarray, options=None) -> np.ndarray:
+        return self._session.run([OUTPUT[0]], {INPUT[0]: pixels}, options)[0]
 
 
 def read_checked(path: Path | str) -> bytes:

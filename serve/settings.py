@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from serve.contract import MAX_PIXELS, max_characters
 from serve.cpus import available_cpus
-from serve.png import MAX_PIXELS
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHIPPED_MODEL = "artifacts/model.onnx"
@@ -37,7 +37,13 @@ VARIABLES = [
     Variable("WORKERS", "", "worker processes; empty: the CPUs available", 1, 256),
     Variable("THREADS", "", "threads that run one image; empty: CPUs / workers", 1, 256),
     Variable("MAX_PIXELS", str(MAX_PIXELS), "largest image, width × height", 1, 100_000_000),
+    Variable("QUEUE", "16", "images a worker has in hand; more are answered 503", 1, 1000),
+    Variable("DEADLINE", "9", "seconds in which an image is answered, or refused", 1, 3600),
+    Variable("API_KEY", "", "key that clients must send; empty: everyone is served"),
+    Variable("METRICS", "off", "on: figures for Prometheus at /metrics; needs prometheus_client"),
 ]
+# Room for the JSON around an image, and for what a client adds that is not looked at.
+ENVELOPE = 2**16
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,15 @@ class Settings:
     workers: int
     threads: int
     max_pixels: int
+    queue: int
+    deadline: int
+    api_key: str
+    metrics: bool
+
+    @property
+    def max_body(self) -> int:
+        """The length of the longest body of a request, in bytes."""
+        return max_characters(self.max_pixels) + ENVELOPE
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -58,6 +73,8 @@ class Settings:
         numbers = {v.name: _number(v, texts[v.name]) for v in VARIABLES if v.lowest is not None}
         cpus = available_cpus()
         workers = numbers["WORKERS"] or cpus
+        if texts["METRICS"] not in ("on", "off"):
+            raise SettingsError(f"METRICS={texts['METRICS']!r} is neither on nor off")
         # The shipped model is found wherever the server is started; any other path is as given.
         model = PROJECT / SHIPPED_MODEL if texts["MODEL"] == SHIPPED_MODEL else texts["MODEL"]
         return cls(
@@ -67,6 +84,10 @@ class Settings:
             workers=workers,
             threads=numbers["THREADS"] or max(1, cpus // workers),
             max_pixels=numbers["MAX_PIXELS"],
+            queue=numbers["QUEUE"],
+            deadline=numbers["DEADLINE"],
+            api_key=texts["API_KEY"],
+            metrics=texts["METRICS"] == "on",
         )
 
 

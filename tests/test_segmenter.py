@@ -39,7 +39,8 @@ def test_baseline_is_the_challenge_s_threshold():
 def test_artifact_s_mask_and_metadata_come_through(artifact):
     segmenter = Segmenter.load(artifact, threads=2)
     np.testing.assert_array_equal(segmenter(PIXELS), Baseline()(PIXELS))
-    assert segmenter.metadata == TINY_METADATA
+    digest = hashlib.sha256(artifact.read_bytes()).hexdigest()
+    assert segmenter.metadata == TINY_METADATA | {"sha256": digest}
 
 
 def test_threads_that_call_at_once_get_their_own_masks(artifact):

@@ -14,6 +14,8 @@ def test_defaults_just_work(monkeypatch, tmp_path):
     assert settings.workers == available_cpus()
     assert settings.threads == 1
     assert settings.max_pixels == 4_000_000
+    assert settings.max_body == 17_114_112
+    assert (settings.api_key, settings.metrics) == ("", False)
 
 
 def test_empty_is_the_same_as_not_set():
@@ -29,12 +31,18 @@ def test_values_are_taken():
             "WORKERS": "3",
             "THREADS": "5",
             "MAX_PIXELS": "1000",
+            "QUEUE": "7",
+            "DEADLINE": "5",
+            "API_KEY": "secret",
+            "METRICS": "on",
         }
     )
     assert str(settings.model) == "other/model.onnx"
     assert settings.host == "127.0.0.1"
     numbers = (settings.port, settings.workers, settings.threads, settings.max_pixels)
     assert numbers == (9000, 3, 5, 1000)
+    assert (settings.queue, settings.deadline) == (7, 5)
+    assert (settings.api_key, settings.metrics) == ("secret", True)
 
 
 def test_baseline_needs_no_file():

@@ -1,0 +1,93 @@
+"""Figures for Prometheus at /metrics, right over all workers and over those that were replaced.
+
+prometheus_client is needed only where METRICS=on. Each worker counts in files of its own in one
+folder, which gunicorn's master makes, and any worker adds all of them up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from importlib.util import find_spec
+
+from flask import Flask, Response, request
+
+from serve.record import began
+from serve.settings import SettingsError
+from serve.turns import Turns
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 9, 10)
+
+
+def open_folder(parent: str | None) -> str:
+    """Make the folder in `parent` and name it to the workers to come; raises `SettingsError`."""
+    # Not imported yet: it looks for the folder when it is.
+    if not find_spec("prometheus_client"):
+        raise SettingsError(
+            "METRICS=on needs prometheus_client: pip install -r requirements-metrics.txt"
+        )
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="metrics-", dir=parent)
+    return os.environ[FOLDER]
+
+
+def close_folder() -> None:
+    """Remove what `open_folder` made."""
+    shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+
+
+def forget(pid: int) -> None:
+    """Take what the dead worker `pid` had in hand out of the sum; what it has counted stays."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(pid)
+
+
+def count(app: Flask, turns: Turns, model: dict[str, str]) -> None:
+    """Count the requests to `app`, and serve the figures. Call it in the worker."""
+    if FOLDER not in os.environ:  # another server than ours, such as flask's own
+        open_folder(None)
+    import prometheus_client as prometheus
+    from prometheus_client import multiprocess
+
+    ours = prometheus.CollectorRegistry()
+    requests = prometheus.Counter(
+        "segmenter_requests", "Requests answered", ["endpoint", "status"], registry=ours
+    )
+    seconds = prometheus.Histogram(
+        "segmenter_predict_seconds",
+        "From the first byte of an image's request until its mask was ready",
+        registry=ours,
+        buckets=SECONDS,
+    )
+    in_hand = prometheus.Gauge(
+        "segmenter_in_hand", "Images in hand now", registry=ours, multiprocess_mode="livesum"
+    )
+    names = ["name", "version", "sha256"]
+    info = prometheus.Gauge(
+        "segmenter_model_info",
+        "The model that answers",
+        names,
+        registry=ours,
+        multiprocess_mode="livemax",
+    )
+    info.labels(*(model.get(name, "") for name in names)).set(1)
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        requests.labels(request.endpoint or "none", response.status_code).inc()
+        if request.endpoint == "predict" and response.status_code == 200:
+            seconds.observe(time.monotonic() - began())
+        return response
+
+    turns.watch(in_hand.set)
+
+    @app.get("/metrics", endpoint="metrics")
+    def metrics() -> Response:
+        everyone = prometheus.CollectorRegistry()
+        multiprocess.MultiProcessCollector(everyone)
+        return Response(
+            prometheus.generate_latest(everyone), content_type=prometheus.CONTENT_TYPE_LATEST
+        )
