@@ -150,7 +150,7 @@ def predict(arguments: argparse.Namespace) -> int:
         threads=max(1, available_cpus() // jobs),
         max_pixels=settings.max_pixels,
         url=arguments.url,
-        api_key=getattr(settings, "api_key", ""),
+        api_key=settings.api_key,
     )
     if plan.url:
         remote.check(plan.url)

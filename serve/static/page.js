@@ -1,7 +1,7 @@
 // The page: files come in, are asked about two at a time, and the chosen one is shown.
 
 import { bodyArea, compare, EXTRA, HIT, lesionAreas, MISSED, outline, readGrey } from "./masks.js";
-import { Fault, predict } from "./server.js";
+import { Fault, predict, setKey } from "./server.js";
 
 const AT_ONCE = 2;
 // Bright, since most of what they are laid over is black.
@@ -17,7 +17,7 @@ const by = (id) => document.getElementById(id);
 const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 const stem = (name) => name.replace(/\.png$/i, "");
 
-// Each: {name, file, truthFile, state: waiting|running|done|failed, words, item,
+// Each: {name, file, truthFile, state: waiting|running|done|failed, words, status, item,
 // and once done: width, height, mask, png, seconds, modelSeconds, areas, body, truth, note}.
 let cases = [];
 let chosen = null;
@@ -44,7 +44,7 @@ function add(files) {
     if (!image) {
       const words = `This looks like a truth mask, but ${truthOf(file.name)}.png is not here. ` +
         "Drop both together.";
-      cases.push(listed({ name: file.name, truthFile: file, state: "failed", words }));
+      cases.push(listed({ name: file.name, truthFile: file, state: "failed", status: 400, words }));
       continue;
     }
     image.truthFile = file;
@@ -112,6 +112,14 @@ function work() {
   }
 }
 
+function askAgain(some) {
+  for (const one of some) {
+    Object.assign(one, { state: "waiting", words: null });
+    changed(one);
+  }
+  work();
+}
+
 /** Ask for one mask and count in it; never rejects. */
 async function segment(one, signal) {
   try {
@@ -133,7 +141,7 @@ async function segment(one, signal) {
     if (signal.aborted) return;
     one.state = "failed";
     one.words = error instanceof Fault ? error.message : "This browser cannot read the image.";
-    one.mayPass = error.mayPass ?? false;
+    one.status = error.status ?? 400;
   }
   if (!signal.aborted) changed(one);
 }
@@ -242,7 +250,9 @@ function show() {
   by("name").textContent = one.name;
   by("size").textContent = one.width ? `${one.width} × ${one.height} pixels` : "";
   by("fault").hidden = one.state !== "failed";
-  by("retry").hidden = one.state !== "failed" || !one.mayPass;
+  // What the sender did wrong stays wrong, unless it was the key.
+  by("retry").hidden = one.state !== "failed" || (one.status > 0 && one.status < 500);
+  by("key").hidden = one.state !== "failed" || one.status !== 401;
   by("fault").textContent = one.state === "failed" ? one.words : "";
   by("waiting").hidden = one.state !== "waiting" && one.state !== "running";
   by("waiting").textContent = one.words ?? (one.state === "running" ? "Segmenting …" : "Waiting …");
@@ -404,10 +414,11 @@ for (const button of document.querySelectorAll("[data-example]")) {
   button.addEventListener("click", () => example(button.dataset.example));
 }
 by("clear").addEventListener("click", clear);
-by("retry").addEventListener("click", () => {
-  Object.assign(chosen, { state: "waiting", words: null });
-  changed(chosen);
-  work();
+by("retry").addEventListener("click", () => askAgain([chosen]));
+by("key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  setKey(by("key-text").value.trim());
+  askAgain(cases.filter((c) => c.state === "failed" && c.status === 401));
 });
 for (const input of document.querySelectorAll("input[type=radio], #opacity")) {
   input.addEventListener("input", showOverlay);

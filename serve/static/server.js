@@ -4,12 +4,19 @@ const MOST_TRIES = 8;
 const LONGEST_WAIT = 30; // seconds
 const LARGEST_FILE = 64 * 2 ** 20; // what is larger is no projection, and would stall the page
 
-/** What went wrong, in words for people; `mayPass` if asking again can help. */
+let key = "";
+
+/** What went wrong, in words for people; `status` is the answer's, 0 if there was none. */
 export class Fault extends Error {
-  constructor(message, mayPass = false) {
+  constructor(message, status = 400) {
     super(message);
-    this.mayPass = mayPass;
+    this.status = status;
   }
+}
+
+/** Send `text` as the server's key from now on; it is kept as long as the page is open. */
+export function setKey(text) {
+  key = text;
 }
 
 /** Ask for the mask of `file`. Resolves to {png: Blob, seconds, modelSeconds or null}.
@@ -34,7 +41,7 @@ export async function predict(file, signal, busy) {
     });
     if (!response.ok || !answer.img) {
       const message = answer.error?.message ?? `the server answered ${response.status}`;
-      throw new Fault(sentence(message), response.status >= 500 || response.status === 429);
+      throw new Fault(sentence(message), response.status);
     }
     const bytes = Uint8Array.from(atob(answer.img), (letter) => letter.charCodeAt(0));
     return {
@@ -46,13 +53,13 @@ export async function predict(file, signal, busy) {
 }
 
 async function send(body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  if (key) headers.Authorization = `Bearer ${key}`;
   try {
-    return await fetch("predict", {
-      method: "POST", body, signal, headers: { "Content-Type": "application/json" },
-    });
+    return await fetch("predict", { method: "POST", body, signal, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Fault("The server cannot be reached. Is it running, and are you online?", true);
+    throw new Fault("The server cannot be reached. Is it running, and are you online?", 0);
   }
 }
 
