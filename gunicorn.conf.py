@@ -51,6 +51,11 @@ def on_starting(server):
         sys.exit(f"error: {error}")
 
 
+def post_worker_init(worker):
+    """Say when a worker can answer; when it was begun is said before."""
+    worker.log.info("Worker is ready (pid: %s)", worker.pid)
+
+
 def child_exit(server, worker):
     """Take a worker that ended out of the figures of what is going on now."""
     if settings.metrics:

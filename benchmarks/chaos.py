@@ -1,0 +1,293 @@
+"""Does the server lose an image when it is overloaded, starved, killed, hung, recycled, restarted?
+
+    python benchmarks/chaos.py              some 20 minutes
+    python benchmarks/chaos.py --quick      some 2 minutes
+    python benchmarks/chaos.py --only kill restart --minutes 1 --restarts 20
+
+Starts the server as the container does, on loopback, and does all this to it under load; prints a
+line for each promise and writes the figures as JSON to benchmarks/results. Client and server share
+the machine's CPUs, which makes the times longer than they are from another machine.
+
+Exit codes: 0 every promise was kept, 1 one was not, 2 wrong usage or a server that does not start,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+# Run as a script, Python looks for modules beside the script and not in the project's root.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import hostinfo, load
+from benchmarks.common import UsageError, prepare, write_whole
+from benchmarks.limits import Limits
+from benchmarks.load import Question
+from benchmarks.measure import WrongAnswer, learn
+from benchmarks.server import ROOT, Server
+from benchmarks.siege import TIMEOUT, Pulse, Siege, wait_until
+from serve.phantom import phantom
+from serve.settings import Settings
+
+CLIENTS = 4
+SLOW = 200  # clients of each slow kind
+KILL_EVERY = 5.0  # seconds
+
+
+class Trial:
+    """What the phases share: how long they take, and the promises that were kept or broken."""
+
+    def __init__(self, seconds: float, minutes: float, restarts: int) -> None:
+        self.seconds, self.minutes, self.restarts = seconds, minutes, restarts
+        self.figures: dict[str, dict] = {}
+        self.broken: list[str] = []
+        self.questions: list[Question] = []
+        self.workers = Settings.read().workers
+
+    def server(self, **variables: str) -> Server:
+        return Server(Limits(frozenset(os.sched_getaffinity(0)), None, ""), **variables)
+
+    def learn(self, url: str) -> list[Question]:
+        """Questions whose right answers are known, to any server with this model."""
+        if not self.questions:
+            for seed in range(4):
+                self.questions.append(learn(url, phantom(991, 400, seed=seed)[0], None))
+        return self.questions
+
+    def promise(self, text: str, kept: bool) -> None:
+        print(f"  {'kept  ' if kept else 'BROKEN'}  {text}", flush=True)
+        if not kept:
+            self.broken.append(text)
+
+
+def overload(trial: Trial) -> dict:
+    """More questions than can be answered: 5 and 10 times the peak."""
+    with trial.server() as server:
+        questions = trial.learn(server.url)
+        with Siege(server.url, questions, 2 * trial.workers) as calm:
+            time.sleep(trial.seconds)
+        peak = calm.report()
+        result = {"peak": peak}
+        for times in (5, 10):
+            rate = times * peak["masks_per_s"]
+            with (
+                Pulse(server.url) as pulse,
+                Siege(server.url, questions, load.IN_FLIGHT * 2, rate) as siege,
+            ):
+                time.sleep(trial.seconds)
+            result[f"{times}x"] = siege.report() | {"health": pulse.report()}
+    five, ten = result["5x"], result["10x"]
+    share = five["masks_per_s"] / max(peak["masks_per_s"], 0.01)
+    trial.promise(f"goodput at 5x is {share:.0%} of the peak (at least 90 %)", share >= 0.9)
+    busy = ten["busy_ms"] or {"p99": 0.0}
+    trial.promise(f"503 at 10x within {busy['p99']} ms, p99 (100 ms)", busy["p99"] <= 100)
+    health = ten["health"]
+    in_time = health["ms"]["p99"] <= 50 and not health["missed"]
+    trial.promise(f"health at 10x within {health['ms']['p99']} ms, p99 (50 ms)", in_time)
+    slowest = max(report["mask_ms"]["max"] for report in (peak, five, ten))
+    trial.promise(f"slowest mask {slowest / 1000:.1f} s (10 s)", slowest < 10_000)
+    lost = five["lost"] + ten["lost"]
+    trial.promise(f"{lost} lost", lost == 0)
+    return result
+
+
+def slow(trial: Trial) -> dict:
+    """Clients that stop half way, and clients that send a byte a second."""
+    with trial.server() as server:
+        questions = trial.learn(server.url)
+        with Siege(server.url, questions, CLIENTS) as without:
+            time.sleep(trial.seconds)
+        with dripping(server.url, questions[0].body), Siege(server.url, questions, CLIENTS) as amid:
+            time.sleep(trial.seconds)
+    result = {"without": without.report(), "amid": amid.report()}
+    share = amid.report()["masks_per_s"] / max(without.report()["masks_per_s"], 0.01)
+    trial.promise(f"{share:.0%} of the throughput amid {2 * SLOW} slow clients", share >= 0.75)
+    trial.promise(f"{result['amid']['lost']} lost", result["amid"]["lost"] == 0)
+    return result
+
+
+@contextmanager
+def dripping(url: str, body: bytes):
+    """Twice SLOW clients that keep coming back when the server has enough of them."""
+    parts = urlsplit(url)
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    whole = head + body
+    stop = threading.Event()
+
+    def run(half_sent: bool) -> None:
+        with ExitStack() as open_sockets:
+            clients: list[tuple[socket.socket | None, int]] = [(None, 0)] * SLOW
+            while not stop.wait(1):
+                for i, (sock, at) in enumerate(clients):
+                    piece = len(whole) // 2 if half_sent and not at else not half_sent
+                    try:
+                        if sock is None:
+                            sock = socket.create_connection((parts.hostname, parts.port), 5)
+                            open_sockets.enter_context(sock)
+                        sock.sendall(whole[at : at + piece])
+                        clients[i] = (sock, at + piece)
+                        sock.setblocking(False)
+                        with suppress(BlockingIOError):
+                            if not sock.recv(1000):
+                                raise ConnectionError
+                        sock.settimeout(5)
+                    except OSError:
+                        if sock:
+                            sock.close()
+                        clients[i] = (None, 0)
+
+    threads = [threading.Thread(target=run, args=(half,)) for half in (True, False)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def kill(trial: Trial) -> dict:
+    """kill -9 of one worker after the other."""
+    replaced: list[float | None] = []
+    with trial.server() as server, Siege(server.url, trial.learn(server.url), CLIENTS) as siege:
+        end = time.perf_counter() + 60 * trial.minutes
+        while time.perf_counter() < end:
+            time.sleep(KILL_EVERY)
+            victim = server.workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            replaced.append(wait_until(lambda v=victim: whole(trial, server, without=v), 20))
+    result = siege.report() | {"kills": len(replaced), "replaced_s": replaced}
+    worst = max((TIMEOUT if r is None else r for r in replaced), default=0.0)
+    trial.promise(f"{len(replaced)} kills, a new worker after {worst} s at most (3 s)", worst <= 3)
+    # A dead worker had no more in hand than there are clients.
+    most = CLIENTS * len(replaced)
+    trial.promise(f"{result['lost']} lost, {most} could have been in hand", result["lost"] <= most)
+    return result
+
+
+def whole(trial: Trial, server: Server, without: int) -> bool:
+    """Whether all workers are there and ready, and the one that was hit is not among them."""
+    workers = set(server.workers())
+    ready = {int(pid) for pid in re.findall(r"is ready \(pid: (\d+)\)", "\n".join(server.log()))}
+    return without not in workers and len(workers) == trial.workers and workers <= ready
+
+
+def hang(trial: Trial) -> dict:
+    """A worker that is stopped and gives no sign of life."""
+    back = []
+    with trial.server() as server, Siege(server.url, trial.learn(server.url), CLIENTS) as siege:
+        for _ in range(3):
+            time.sleep(KILL_EVERY)
+            victim = server.workers()[0]
+            os.kill(victim, signal.SIGSTOP)
+            back.append(wait_until(lambda v=victim: whole(trial, server, without=v), 30))
+    worst = max(TIMEOUT if b is None else b for b in back)
+    trial.promise(f"a hung worker is replaced after {worst} s at most (5 s)", worst <= 5)
+    return siege.report() | {"replaced_s": back}
+
+
+def recycle(trial: Trial) -> dict:
+    """Workers that end themselves after some requests."""
+    arguments = "--max-requests 20 --max-requests-jitter 20"
+    with trial.server(GUNICORN_CMD_ARGS=arguments) as server:
+        seen = set(server.workers())
+        with Siege(server.url, trial.learn(server.url), CLIENTS) as siege:
+            end = time.perf_counter() + 3 * trial.seconds
+            while time.perf_counter() < end:
+                time.sleep(0.2)
+                seen |= set(server.workers())
+    result = siege.report() | {"workers": len(seen)}
+    told = f"{len(seen)} workers one after the other, {result['lost']} lost"
+    trial.promise(told, result["lost"] == 0 and len(seen) > trial.workers)
+    return result
+
+
+def restart(trial: Trial) -> dict:
+    """SIGTERM and a new start, again and again."""
+    server, ends = trial.server(), []
+    with server:
+        questions = trial.learn(server.url)
+    with Siege(server.url, questions, CLIENTS) as siege:
+        for _ in range(trial.restarts):
+            with server:
+                time.sleep(1)
+                ends.append(server.stop())
+    result = siege.report() | {"restarts": len(ends), "slowest_end_s": max(s for _, s in ends)}
+    trial.promise(
+        f"{len(ends)} restarts, {result['lost']} lost of those that had been accepted",
+        result["lost"] == 0 and result["mask"] > 0,
+    )
+    slowest = result["slowest_end_s"]
+    trial.promise(f"ended after {slowest:.1f} s at most (12 s)", slowest <= 12)
+    trial.promise("ended without an error", all(code == 0 for code, _ in ends))
+    return result
+
+
+PHASES = {f.__name__: f for f in (overload, slow, kill, hang, recycle, restart)}
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="some 2 minutes instead of 20")
+    parser.add_argument(
+        "--only", nargs="+", choices=PHASES, default=list(PHASES), help="default: everything"
+    )
+    parser.add_argument("--minutes", type=float, metavar="N", help="of kills; default 10")
+    parser.add_argument("--restarts", type=int, metavar="N", help="default 100")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR", help="for files"
+    )
+    args = parser.parse_args(argv)
+    if args.minutes is None:
+        args.minutes = 0.4 if args.quick else 10.0
+    if args.restarts is None:
+        args.restarts = 5 if args.quick else 100
+    if args.minutes <= 0 or args.restarts <= 0:
+        parser.error("--minutes and --restarts must be over 0")
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    trial = Trial(5.0 if args.quick else 20.0, args.minutes, args.restarts)
+    host = hostinfo.facts()
+    name = f"chaos-{hostinfo.hardware(host)}-{datetime.now():%Y-%m-%d-%H%M}.json"
+    prepare(args.out / name)
+    for phase in args.only:
+        print(f"{phase}: {PHASES[phase].__doc__}", flush=True)
+        trial.figures[phase] = PHASES[phase](trial)
+    figures = {"date": f"{datetime.now():%Y-%m-%d-%H%M}", "host": host, "broken": trial.broken}
+    write_whole(args.out / name, json.dumps(figures | trial.figures, indent=1) + "\n")
+    print("written:", name)
+    print(f"{len(trial.broken)} promises BROKEN" if trial.broken else "every promise was kept")
+    return int(bool(trial.broken))
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        return run(parse(argv))
+    except (UsageError, WrongAnswer) as error:
+        print(f"chaos: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("chaos: interrupted, nothing written", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    # A job that runs out of time is terminated: the server that we started must not outlive us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())
