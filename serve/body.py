@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from flask import request
@@ -13,22 +14,24 @@ from serve.contract import ContractError
 EXPECTED = '{"img": "<base64 PNG>"}'
 # An image is a single value, however large; many small ones would take many times their size.
 MOST_VALUES = 10_000
-# A character that is not ASCII can make all the others take four times their size. Base64 is ASCII.
-LONGEST_NOT_ASCII = 2**22
+# One wide character makes all the others take four times their size. Base64 has none.
+LONGEST_WIDE = 2**22
+WIDE_ESCAPE = re.compile(rb"\\u(?!00)")
 
 
 def posted_image() -> Any:
     """Return what the body says "img" is; raises `ContractError` or an HTTP error."""
     if request.content_length is None and "Transfer-Encoding" in request.headers:
         raise LengthRequired("the request must tell its Content-Length")
-    body = request.get_data(cache=False)
     if request.content_encoding not in (None, "identity"):
         raise ContractError("unsupported_encoding", "the body must be sent uncompressed", 415)
     try:
-        _check_cost(body)
         # Numbers are not looked at, and an endless one is cheaper as a float.
         document = json.loads(
-            body, parse_int=float, parse_constant=_no_number, object_pairs_hook=_object
+            _text(request.get_data(cache=False)),
+            parse_int=float,
+            parse_constant=_no_number,
+            object_pairs_hook=_object,
         )
     except (ValueError, RecursionError) as error:
         if request.mimetype.startswith(("image/", "multipart/")):
@@ -56,9 +59,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_cost(body: bytes) -> None:
-    """Raise `ValueError` if reading `body` would take much more memory than it has itself."""
+def _text(body: bytes) -> str:
+    """Return JSON as text; raise `ValueError` if reading it takes far more memory than it has."""
     if sum(body.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
         raise ValueError(f"it holds more than {MOST_VALUES:,} values")
-    if len(body) > LONGEST_NOT_ASCII and not body.isascii():
+    if len(body) > LONGEST_WIDE and (not body.isascii() or WIDE_ESCAPE.search(body)):
         raise ValueError("it is long and holds other characters than ASCII")
+    return body.decode(json.detect_encoding(body))

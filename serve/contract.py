@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from serve.errors import ContractError
-from serve.png import MAX_PIXELS, decode_png
+from serve.png import MAX_PIXELS, decode_png, read_header
 
 __all__ = [
     "MAX_PIXELS",
@@ -34,6 +34,8 @@ __all__ = [
 DATA_URL = re.compile(r"\s*data:([^,;]*)([^,]*),", re.IGNORECASE)
 URL_SAFE_TO_PLAIN = bytes.maketrans(b"-_", b"+/")
 WHITE_SPACE = b" \t\r\n\f\v"
+# Characters of base64 that hold a PNG's header, and those among which they stand at the latest.
+HEADER, BEGINNING = 64, 1000
 
 
 def max_characters(max_pixels: int = MAX_PIXELS) -> int:
@@ -67,14 +69,30 @@ def decode(img: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                 "a data URL must begin with data:image/png;base64, because only PNG is taken",
             )
         img = img[prefix.end() :]
+    beginning = _plain(img[:BEGINNING])[:HEADER]
+    if len(beginning) == HEADER:  # before memory is spent on what will be refused
+        read_header(_unpack(beginning), max_pixels)
+    text = _plain(img)
+    return decode_png(_unpack(text + b"=" * (-len(text) % 4)), max_pixels)
+
+
+def _plain(img: str) -> bytes:
+    """Return base64 in the plain alphabet, without white space."""
     try:
-        text = img.encode("ascii").translate(URL_SAFE_TO_PLAIN, delete=WHITE_SPACE)
-        data = binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise ContractError(
-            "bad_base64", "the image is not valid base64, expected a PNG in base64"
-        ) from error
-    return decode_png(data, max_pixels)
+        return img.encode("ascii").translate(URL_SAFE_TO_PLAIN, delete=WHITE_SPACE)
+    except UnicodeEncodeError as error:
+        raise _bad_base64() from error
+
+
+def _unpack(text: bytes) -> bytes:
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except binascii.Error as error:
+        raise _bad_base64() from error
+
+
+def _bad_base64() -> ContractError:
+    return ContractError("bad_base64", "the image is not valid base64, expected a PNG in base64")
 
 
 def encode(mask: np.ndarray) -> str:

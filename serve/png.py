@@ -88,7 +88,7 @@ def decode_png(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Gamma and colour profiles are not applied, since the challenge compares raw values; of an
     animation the still image is taken. Raises `ContractError`.
     """
-    header = _header(data, max_pixels)
+    header = read_header(data, max_pixels)
     chunks = _chunks(data)
     if header.colour == PALETTE and b"PLTE" not in chunks:
         raise _broken("its palette is missing")
@@ -110,7 +110,11 @@ def _broken(why: str) -> ContractError:
     return ContractError("broken_png", f"the PNG is damaged: {why}")
 
 
-def _header(data: bytes, max_pixels: int) -> Header:
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """Return what a PNG that begins with `data`, 33 bytes at least, says about its pixels.
+
+    Raises `ContractError` if it is no PNG, makes no sense, or is larger than what is taken.
+    """
     if not data:
         raise ContractError("not_a_png", "the image is empty, expected a PNG")
     if not data.startswith(SIGNATURE):

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -159,6 +159,7 @@ def test_what_follows_the_end_is_not_read():
     np.testing.assert_array_equal(decode_png(png(RAMP) + b"rubbish"), RAMP)
 
 
+@settings(max_examples=800)
 @given(
     st.integers(1, 70),
     st.integers(1, 70),
@@ -295,7 +296,7 @@ def test_bombs_cost_neither_memory_nor_time(data):
     tracemalloc.stop()
     assert pixels.shape == (16, 16)
     assert peak < 2_000_000
-    assert spent < 1
+    assert spent < 5  # a tenth of a second, but for the tracing, and for what else runs here
 
 
 # Damage
