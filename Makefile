@@ -30,12 +30,15 @@ export: .venv-dev/installed ## turn a run into the shipped model: make export RU
 bench: .venv-dev/installed ## time the server on this machine
 	$(DEV)/python benchmarks/latency.py
 
-# The empty file `installed` is younger than the requirements once all of them are there.
+# The empty file `installed` is younger than the requirements once all of them are there. One file
+# at a time: where one has hashes, pip would ask for those of all others as well.
 .venv/installed: requirements-serve.txt
 .venv-dev/installed: requirements-serve.txt requirements-train.txt requirements-test.txt
 .venv/installed .venv-dev/installed:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"error: Python 3.11 or newer is needed; name it with PYTHON=...")'
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$^)
+	for file in $^; do \
+		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $$file || exit 1; \
+	done
 	touch $@

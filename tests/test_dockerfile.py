@@ -50,6 +50,19 @@ def test_user_is_not_root():
 
 
 def test_serving_requirements_are_pinned_and_light():
-    lines = (PROJECT / "requirements-serve.txt").read_text().splitlines()
+    lines = (PROJECT / "requirements-serve.in").read_text().splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     assert {name for name, _ in pins} == {"flask", "gunicorn", "numpy", "onnxruntime", "pillow"}
+    assert all(re.fullmatch(r"[\d.]+", version) for _, version in pins)
+    installed = (PROJECT / "requirements-serve.txt").read_text()
+    for name, version in pins:
+        assert f"\n{name}=={version} \\\n    --hash=sha256:" in installed
+    assert not re.search(r"^(torch|onnx)\b(?!runtime)", installed, re.MULTILINE)
+
+
+def test_all_that_is_installed_for_serving_has_its_hashes():
+    text = (PROJECT / "requirements-serve.txt").read_text().replace("\\\n", "")
+    packages = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    assert len(packages) > 5
+    for package in packages:
+        assert re.fullmatch(r"[\w.-]+==[\w.]+( +--hash=sha256:[0-9a-f]{64})+", package)
