@@ -1,5 +1,6 @@
 """gunicorn finds this file by itself when it is started in the project's folder."""
 
+import importlib
 import os
 import sys
 
@@ -42,13 +43,30 @@ logger_class = Log
 
 
 def on_starting(server):
-    """Stop before any worker is made if the model file is missing or damaged."""
+    """Stop before any worker is made if it would fail, so that what is wrong is said once."""
     try:
         served_model()
         if settings.metrics:
             metrics.open_folder(memory)
     except (ArtifactError, SettingsError) as error:
         sys.exit(f"error: {error}")
+    if failed := rehearse():
+        sys.exit(failed)
+
+
+def rehearse() -> int:
+    """Return the exit code of a process that makes the app as a worker would; 0 if it can."""
+    child = os.fork()  # the master must not: a session's threads do not survive the next fork
+    if not child:
+        code = 1
+        try:
+            importlib.import_module("serve.app").app  # noqa: B018
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def post_worker_init(worker):
