@@ -254,7 +254,7 @@ def test_model_that_cannot_be_served_ends_the_server(environment, project, damag
     lock(project, locked=False)
     damage(project / "artifacts/model.onnx")
     start = time.monotonic()
-    server = Server(environment, project, WORKERS="1")
+    server = Server(environment, project, WORKERS="2")
     assert server.wait() not in (0, -signal.SIGKILL)
     assert time.monotonic() - start < 5
     (error,) = [line for line in server.log.splitlines() if line.startswith("error: ")]
