@@ -80,27 +80,33 @@ def listed(path: Path) -> set[str]:
 
 
 def in_fold(path: Path, fold: int) -> set[str]:
-    """The patients that `path`, {"folds": {"patient_000": 0, ...}}, puts into `fold`."""
+    """Whom `path`, {"folds": {"patient_000": 0, "control_000": 1, ...}}, puts into `fold`."""
     try:
         folds = json.loads(read_text(path))["folds"]
         names = {name for name, number in folds.items() if number == fold}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f'{path} is not {{"folds": {{"patient_000": 0, ...}}}}') from error
-    if not names:
+    if not any(name.startswith("patient") for name in names):
         known = sorted(set(folds.values()))
         raise UsageError(f"{path} puts no patient into fold {fold}; it has {known}")
     return names
 
 
 def choose(cases: list[Case], names: set[str]) -> list[Case]:
-    """The patients of `cases` that are in `names`, and every control.
+    """The patients of `cases` that are in `names`; of controls too, if any is named, else all.
 
-    UsageError if one of `names` is not among the cases: a score over fewer would look like another.
+    UsageError if a patient in `names` is not among the cases, or a control where there are any: a
+    score over fewer would look like another.
     """
+    if all(case.group == "patient" for case in cases):
+        names = {name for name in names if name.startswith("patient")}
     missing = names - {case.name for case in cases}
     if missing:
-        raise UsageError(f"{len(missing)} of the chosen patients not found, such as {min(missing)}")
-    return [case for case in cases if case.name in names or case.group == "control"]
+        raise UsageError(f"{len(missing)} of those chosen not found, such as {min(missing)}")
+    every_control = not any(name.startswith("control") for name in names)
+    return [
+        case for case in cases if case.name in names or (case.group == "control" and every_control)
+    ]
 
 
 def read_text(path: Path) -> str:

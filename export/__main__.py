@@ -17,6 +17,7 @@ import onnx
 from export import int8, onnx_file
 from export.graph import PixelsToMask
 from export.run import chosen_threshold, describe, load_run
+from serve.phantom import phantom
 from train import dataset
 
 
@@ -51,7 +52,11 @@ def _checked_int8(
 ) -> tuple[onnx.ModelProto, str]:
     """The 8-bit graph and the table of its gate. Raises ExportError."""
     quantised = int8.quantise(model, int8.calibration_images(cases, held_out))
-    onnx_file.stamp(quantised, metadata | {"name": f"{metadata['name']}-int8"})
+    facts = {
+        "name": f"{metadata['name']}-int8",
+        "canary_tumour_pixels": str(int8.tumour_pixels(quantised, phantom()[0])),
+    }
+    onnx_file.stamp(quantised, metadata | facts)
     judged = [c for c in cases if c.is_patient and (c.name in held_out or not held_out)]
     agreement = int8.compare(model, quantised, judged)
     table = int8.agreement_table(agreement)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -22,6 +21,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from export.onnx_file import open_session
 from serve import contract
 from train.dataset import Case
 
@@ -89,10 +89,7 @@ def compare(
     model: onnx.ModelProto, quantised: onnx.ModelProto, patients: list[Case]
 ) -> list[Agreement]:
     """Run both graphs on each patient."""
-    sessions = [
-        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"])
-        for m in (model, quantised)
-    ]
+    sessions = [open_session(m) for m in (model, quantised)]
     rows = []
     for case in patients:
         feed = {model.graph.input[0].name: 255 - case.uptake}
@@ -106,6 +103,12 @@ def compare(
             )
         )
     return rows
+
+
+def tumour_pixels(model: onnx.ModelProto, pixels: np.ndarray) -> int:
+    """How many pixels of a grey image, uint8 H×W, the graph marks."""
+    (mask,) = open_session(model).run(None, {model.graph.input[0].name: pixels})
+    return int(np.count_nonzero(mask))
 
 
 def means(rows: list[Agreement]) -> tuple[float, float, float]:

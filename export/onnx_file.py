@@ -86,11 +86,16 @@ def stamp(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
     onnx.helper.set_model_props(model, metadata)
 
 
-def compare(model: onnx.ModelProto, module: PixelsToMask) -> list[Parity]:
-    """Run both on a phantom of each size in GATE_SIZES."""
-    session = onnxruntime.InferenceSession(
+def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """An onnxruntime session of the graph, on the CPU."""
+    return onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
+
+
+def compare(model: onnx.ModelProto, module: PixelsToMask) -> list[Parity]:
+    """Run both on a phantom of each size in GATE_SIZES."""
+    session = open_session(model)
     rows = []
     for height, width in GATE_SIZES:
         pixels, _ = phantom(height, width)

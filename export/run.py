@@ -13,9 +13,9 @@ from serve import __version__
 from serve.phantom import phantom
 from train.dataset import FOLDS
 from train.evaluate import MISSED
-from train.fit import Config
 from train.network import MobileNetUNet
 from train.provenance import source_commit
+from train.run import Config
 
 
 def averaged_network(state: dict) -> MobileNetUNet:

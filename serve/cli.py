@@ -39,7 +39,7 @@ body_pixels (pixels darker than grey 250), share_of_body (0 to 1), ms (for the
 mask alone, empty if it was there before), fault.
 
 The model is that of the server, chosen by the same environment variables:
-MODEL (default artifacts/model.onnx, or baseline) and MAX_PIXELS. With --url
+MODEL (default: the shipped one; or baseline) and MAX_PIXELS. With --url
 the server's model is asked, and API_KEY is sent if it is set; a busy server is
 asked again.
 

@@ -1,10 +1,14 @@
-"""How many CPUs this process may use, which in a container is not how many the machine has."""
+"""How many CPUs this process may use, which in a container is not how many the machine has, and
+what they are good at."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Names in /proc/cpuinfo of instructions that multiply 8-bit numbers and add them up in 32 bits.
+INT8_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "asimddp"}
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -17,6 +21,18 @@ def available_cpus(root: Path = Path("/")) -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, int(min([cpus, *_quotas(root)])))
+
+
+def multiplies_int8(root: Path = Path("/")) -> bool:
+    """Return whether the CPU has instructions for dot products of 8-bit numbers.
+
+    False where that is not known (not Linux). `root` is where /proc is looked for.
+    """
+    try:
+        text = (root / "proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return not INT8_DOT_PRODUCTS.isdisjoint(text.split())
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serve.contract import MAX_PIXELS, max_characters
-from serve.cpus import available_cpus
+from serve.cpus import available_cpus, multiplies_int8
 
 PROJECT = Path(__file__).resolve().parent.parent
-SHIPPED_MODEL = "artifacts/model.onnx"
+FLOAT32, INT8 = "artifacts/model.onnx", "artifacts/model.int8.onnx"
 BASELINE = "baseline"
 
 
@@ -31,7 +31,7 @@ class Variable(NamedTuple):
 
 
 VARIABLES = [
-    Variable("MODEL", SHIPPED_MODEL, "model file, or baseline for the challenge's threshold"),
+    Variable("MODEL", "", "model file, or baseline (a threshold); empty: the shipped one"),
     Variable("HOST", "0.0.0.0", "address to listen on"),
     Variable("PORT", "8000", "port to listen on", 1, 65_535),
     Variable("WORKERS", "", "worker processes; empty: the CPUs available", 1, 256),
@@ -75,8 +75,7 @@ class Settings:
         workers = numbers["WORKERS"] or cpus
         if texts["METRICS"] not in ("on", "off"):
             raise SettingsError(f"METRICS={texts['METRICS']!r} is neither on nor off")
-        # The shipped model is found wherever the server is started; any other path is as given.
-        model = PROJECT / SHIPPED_MODEL if texts["MODEL"] == SHIPPED_MODEL else texts["MODEL"]
+        model = texts["MODEL"] or shipped_model()
         return cls(
             model=None if model == BASELINE else Path(model),
             host=texts["HOST"],
@@ -89,6 +88,15 @@ class Settings:
             api_key=texts["API_KEY"],
             metrics=texts["METRICS"] == "on",
         )
+
+
+def shipped_model(root: Path = Path("/")) -> Path:
+    """Return the shipped file for this CPU: 8 bits where that is faster and exact, else float32.
+
+    Without instructions for it, 8-bit products are added up in 16 bits on x86, which saturates.
+    The file is found wherever the server is started. `root` is where /proc is looked for.
+    """
+    return PROJECT / (INT8 if multiplies_int8(root) else FLOAT32)
 
 
 def _number(variable: Variable, text: str) -> int | None:

@@ -16,7 +16,7 @@ from serve.contract import decode, encode
 from serve.phantom import phantom
 from serve.segmenter import ArtifactError, Baseline
 from serve.settings import Settings
-from tests.conftest import PROJECT, SHIPPED, TINY_METADATA, write_artifact
+from tests.conftest import PROJECT, TINY_METADATA, write_artifact
 
 PIXELS, _ = phantom(120, 100)
 IMG = encode(PIXELS)
@@ -66,7 +66,6 @@ def test_baseline_is_served_without_a_file():
     assert client.get("/api").json["model"]["name"] == "baseline"
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="no model is shipped yet")
 def test_shipped_model_is_served_by_default():
     client = create_app(Settings.read({})).test_client()
     response = client.post("/predict", json={"img": IMG})

@@ -15,6 +15,7 @@ from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
 from train import augment, fit
+from train import run as train_run
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     data = draw_data(folder / "data", patients=10, controls=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "STEPS_PER_EPOCH", 2)
-        patch.setattr(fit, "SCALES", ((1.0, 1.0),))
+        patch.setattr(train_run, "STEPS_PER_EPOCH", 2)
+        patch.setattr(train_run, "SCALES", ((1.0, 1.0),))
         patch.setattr(augment, "WINDOW", (64, 64))
         assert fit.main(["--data", str(data), "--out", str(folder / "run"), "--epochs", "1"]) == 0
     state = torch.load(folder / "run/last.pt", weights_only=True)

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from tests.folders import draw_data
-from train import augment, fit
+from train import augment, fit, run
 
-SMALL = {"STEPS_PER_EPOCH": 2, "PREVIEWS": 2, "SCALES": ((0.5, 0.5), (1.0, 1.0))}
+SMALL = {"run.STEPS_PER_EPOCH": 2, "report.PREVIEWS": 2, "run.SCALES": ((0.5, 0.5), (1.0, 1.0))}
 WINDOW = (128, 128)
 
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     for name, value in SMALL.items():
-        monkeypatch.setattr(fit, name, value)
+        monkeypatch.setattr(f"train.{name}", value)
     monkeypatch.setattr(augment, "WINDOW", WINDOW)
 
 
@@ -46,34 +46,34 @@ def _rows(path) -> list[dict]:
 
 def test_a_run_leaves_log_figures_folds_and_held_out_figures(data, tmp_path, capsys):
     assert _start(data, tmp_path / "run", "--epochs", "2", "--fold", "1") == 0
-    run = tmp_path / "run"
-    assert [row["epoch"] for row in _rows(run / "log.csv")] == ["1", "2"]
+    out = tmp_path / "run"
+    assert [row["epoch"] for row in _rows(out / "log.csv")] == ["1", "2"]
     for picture in ("curves.png", "preview.png"):
-        with Image.open(run / picture) as image:
+        with Image.open(out / picture) as image:
             assert image.width > 200
-    folds = json.loads((run / "folds.json").read_text())["folds"]
-    held_out = _rows(run / "held_out.csv")
+    folds = json.loads((out / "folds.json").read_text())["folds"]
+    held_out = _rows(out / "held_out.csv")
     assert {row["name"] for row in held_out} == {name for name, fold in folds.items() if fold == 1}
     patients = [row for row in held_out if row["dice"]]
     assert len(patients) == 2
     assert "held-out patients: 2, Dice mean" in capsys.readouterr().out
-    assert not list(run.glob("*partial*"))
+    assert not list(out.glob("*partial*"))
 
 
 def test_resuming_gives_what_an_unbroken_run_gives(data, tmp_path, monkeypatch):
     assert _start(data, tmp_path / "whole", "--epochs", "2") == 0
 
-    real = fit.Run.train_epoch
+    real = run.Run.train_epoch
 
-    def interrupted_in_the_second_epoch(run, *arguments):
-        if run.epoch == 1:
+    def interrupted_in_the_second_epoch(one, *arguments):
+        if one.epoch == 1:
             raise KeyboardInterrupt
-        return real(run, *arguments)
+        return real(one, *arguments)
 
-    monkeypatch.setattr(fit.Run, "train_epoch", interrupted_in_the_second_epoch)
+    monkeypatch.setattr(run.Run, "train_epoch", interrupted_in_the_second_epoch)
     assert _start(data, tmp_path / "broken", "--epochs", "2") == 130
     assert [row["epoch"] for row in _rows(tmp_path / "broken/log.csv")] == ["1"]
-    monkeypatch.setattr(fit.Run, "train_epoch", real)
+    monkeypatch.setattr(run.Run, "train_epoch", real)
     assert fit.main(["--resume", "--out", str(tmp_path / "broken")]) == 0
 
     whole, resumed = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
@@ -84,10 +84,10 @@ def test_resuming_gives_what_an_unbroken_run_gives(data, tmp_path, monkeypatch):
 
 def test_kill_9_loses_at_most_the_epoch_in_hand(data, tmp_path):
     out = tmp_path / "run"
-    settings = "; ".join(f"fit.{name} = {value}" for name, value in SMALL.items())
+    settings = "; ".join(f"{name} = {value}" for name, value in SMALL.items())
     program = (
-        f"import sys; from train import augment, fit; {settings}; augment.WINDOW = {WINDOW}; "
-        "sys.exit(fit.main(sys.argv[1:]))"
+        f"import sys; from train import augment, fit, report, run; {settings}; "
+        f"augment.WINDOW = {WINDOW}; sys.exit(fit.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "--data", str(data), "--out", str(out)]
     killed = subprocess.Popen(
@@ -149,8 +149,21 @@ def test_bad_data_ends_before_training(tmp_path, capsys):
     assert not (tmp_path / "run/last.pt").exists()
 
 
+def test_a_run_is_not_resumed_on_other_data(data, tmp_path, capsys):
+    assert _start(data, tmp_path / "run", "--epochs", "1") == 0
+    other = draw_data(tmp_path / "other", patients=11, controls=5)
+    assert fit.main(["--resume", "--out", str(tmp_path / "run"), "--data", str(other)]) == 2
+    assert "not those that the run was started with" in capsys.readouterr().err
+
+
+def test_too_few_patients_to_hold_any_out_is_an_error(tmp_path, capsys):
+    root = draw_data(tmp_path / "data", patients=3, controls=0)
+    assert _start(root, tmp_path / "run", "--epochs", "1") == 2
+    assert "use --fold none" in capsys.readouterr().err
+
+
 def test_the_learning_rate_warms_up_and_comes_down():
-    rates = [fit.learning_rate_at(i / 100, 1.0) for i in range(101)]
+    rates = [run.learning_rate_at(i / 100, 1.0) for i in range(101)]
     assert rates[0] < 0.1
     assert max(rates) == pytest.approx(1, abs=0.01)
     assert rates[100] == pytest.approx(0, abs=1e-6)

@@ -190,13 +190,23 @@ def test_a_broken_label_ends_the_run_but_keeps_what_was_scored(data, tmp_path, c
 
 def test_fold_and_list_choose_patients(data: Path, tmp_path: Path, capsys) -> None:
     folds = tmp_path / "folds.json"
-    folds.write_text('{"seed": 1, "folds": {"patient_000": 0, "patient_001": 1, "patient_002": 0}}')
+    dealt = {
+        "patient_000": 0,
+        "patient_001": 1,
+        "patient_002": 0,
+        "control_000": 1,
+        "control_001": 0,
+    }
+    folds.write_text(json.dumps({"seed": 1, "folds": dealt}))
     only = tmp_path / "only.csv"
     only.write_text("case,dice\npatient_001,0.5\n")
     table = tmp_path / "scores.csv"
     with fake_server(perfect) as url:
         assert score(url, data, "--folds", folds, "--fold", 0, "--per-image", table) == 0
         assert [row["case"] for row in rows(table)] == ["patient_000", "patient_002"]
+        in_fold = ("--folds", folds, "--fold", 0, "--controls", "--per-image", table)
+        assert score(url, data, *in_fold) == 0
+        assert [row["case"] for row in rows(table)] == ["patient_000", "patient_002", "control_001"]
         assert score(url, data, "--only", only, "--controls", "--per-image", table) == 0
         assert [row["case"] for row in rows(table)] == ["patient_001", "control_000", "control_001"]
         assert score(url, data, "--folds", folds, "--fold", 7) == 2

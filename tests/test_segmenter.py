@@ -15,14 +15,13 @@ SHAPES = [(1, 1), (1, 33), (33, 1), (31, 65), (426, 400), (991, 400)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", ["artifact", "baseline", "shipped"])
+@pytest.mark.parametrize("kind", ["artifact", "baseline", "float32", "int8"])
 def test_mask_has_the_image_s_shape_and_two_values(kind, shape, artifact):
-    if kind == "shipped" and not SHIPPED.exists():
-        pytest.skip("no model is shipped yet")
     segmenter = {
         "artifact": lambda: Segmenter.load(artifact),
         "baseline": Baseline,
-        "shipped": lambda: Segmenter.load(SHIPPED),
+        "float32": lambda: Segmenter.load(SHIPPED[0]),
+        "int8": lambda: Segmenter.load(SHIPPED[1]),
     }[kind]()
     pixels, _ = phantom(*shape)
     mask = segmenter(pixels)
@@ -125,8 +124,8 @@ def test_checked_bytes_are_those_of_the_file(artifact):
     )
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="no model is shipped yet")
-def test_shipped_model_names_what_made_it():
-    metadata = Segmenter.load(SHIPPED).metadata
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_model_names_what_made_it(path):
+    metadata = Segmenter.load(path).metadata
     for key in ("name", "version", "source_commit", "data_fingerprint", "threshold", "dice"):
         assert metadata[key]

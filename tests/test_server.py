@@ -22,6 +22,7 @@ from PIL import Image
 from serve.contract import check_mask, decode, encode
 from serve.phantom import phantom
 from serve.segmenter import Baseline
+from serve.settings import shipped_model
 from tests.conftest import PROJECT, SHIPPED, write_artifact, write_checksum
 from tests.test_dockerfile import instructions
 
@@ -41,6 +42,9 @@ def environment(tmp_path_factory) -> Path:
     return folder / "bin"
 
 
+MODEL = shipped_model().relative_to(PROJECT)  # what is served by default on this CPU
+
+
 @pytest.fixture
 def project(tmp_path) -> Path:
     """Return a copy of what the Dockerfile copies, with a tiny model, that cannot be written to."""
@@ -49,7 +53,7 @@ def project(tmp_path) -> Path:
     shutil.copy(PROJECT / "gunicorn.conf.py", folder)
     shutil.copytree(PROJECT / "serve", folder / "serve", ignore=lambda *_: ["__pycache__"])
     (folder / "artifacts").mkdir()
-    write_artifact(folder / "artifacts/model.onnx")
+    write_artifact(folder / MODEL)
     lock(folder)
     yield folder
     lock(folder, locked=False)
@@ -171,14 +175,9 @@ def test_baseline_is_served_without_a_model_file(environment, project):
         np.testing.assert_array_equal(decode(answer["img"]), Baseline()(PIXELS))
 
 
-@pytest.mark.parametrize("model", ["tiny", "shipped"])
+@pytest.mark.parametrize("model", ["", *map(str, SHIPPED)], ids=["tiny", "float32", "int8"])
 def test_two_workers_give_the_same_bytes(environment, project, model):
-    variables = {"WORKERS": "2"}
-    if model == "shipped":
-        if not SHIPPED.exists():
-            pytest.skip("no model is shipped yet")
-        variables["MODEL"] = str(SHIPPED)
-    server = Server(environment, project, **variables)
+    server = Server(environment, project, WORKERS="2", MODEL=model)
     workers, answers = [], []
     try:
         while len(workers) < 2:  # the master tells both before the first can be ready
@@ -252,7 +251,7 @@ def break_mask(model: Path) -> None:
 )
 def test_model_that_cannot_be_served_ends_the_server(environment, project, damage, advice):
     lock(project, locked=False)
-    damage(project / "artifacts/model.onnx")
+    damage(project / MODEL)
     start = time.monotonic()
     server = Server(environment, project, WORKERS="2")
     assert server.wait() not in (0, -signal.SIGKILL)

@@ -3,19 +3,40 @@
 import pytest
 
 from serve.cpus import available_cpus
-from serve.settings import PROJECT, VARIABLES, Settings, SettingsError
+from serve.settings import FLOAT32, INT8, PROJECT, VARIABLES, Settings, SettingsError, shipped_model
 
 
 def test_defaults_just_work(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # the shipped model is found from anywhere
     settings = Settings.read({})
-    assert settings.model == PROJECT / "artifacts/model.onnx"
+    assert settings.model == shipped_model()
+    assert settings.model.is_absolute()
     assert (settings.host, settings.port) == ("0.0.0.0", 8000)
     assert settings.workers == available_cpus()
     assert settings.threads == 1
     assert settings.max_pixels == 4_000_000
     assert settings.max_body == 17_114_112
     assert (settings.api_key, settings.metrics) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni", INT8),
+        ("flags\t\t: fpu avx2 avx_vnni", INT8),
+        ("Features\t: fp asimd asimddp", INT8),
+        ("flags\t\t: fpu sse4_2 avx avx2 avx512f", FLOAT32),
+        ("Features\t: fp asimd", FLOAT32),
+    ],
+)
+def test_eight_bits_are_served_where_the_cpu_has_instructions_for_them(tmp_path, line, file):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert shipped_model(tmp_path) == PROJECT / file
+
+
+def test_an_unknown_cpu_is_served_float32(tmp_path):
+    assert shipped_model(tmp_path) == PROJECT / FLOAT32
 
 
 def test_empty_is_the_same_as_not_set():

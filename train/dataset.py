@@ -80,7 +80,7 @@ def load(root: Path) -> list[Case]:
     controls = sorted((root / "controls/imgs").glob("control_*.png"))
     pairs = [*zip(images, labels, strict=True), *((image, None) for image in controls)]
     cases = []
-    for image, label in tqdm(pairs, desc="reading images", unit="image", leave=False):
+    for image, label in tqdm(pairs, desc="reading images", unit="image", leave=False, disable=None):
         try:
             cases.append(_read_case(image, label))
         except DataError as error:

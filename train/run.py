@@ -1,0 +1,202 @@
+"""One run: its settings, its network and optimiser, an epoch of training, and the checkpoint."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from train import augment, evaluate, losses
+from train.dataset import Case
+from train.network import MobileNetUNet, load_encoder_weights
+from train.transplant import Donor, transplant
+
+STEPS_PER_EPOCH = 300
+WARM_UP = 0.03
+SCALES = ((0.3, 0.5), (0.6, 0.75), (1.0, 1.0))
+"""Until which share of the run images are trained on at which scale. Small ones cost a quarter:
+most of the anatomy is learnt cheaply, the outlines at the end."""
+GRADIENT_NORM = 5.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run does; stored in the run's folder and in the checkpoint."""
+
+    data: str
+    source_commit: str
+    fold: int | None = 0
+    minutes: float | None = None
+    epochs: int | None = None
+    seed: int = 0
+    fold_seed: int = 0
+    patients_per_batch: int = 5
+    controls_per_batch: int = 3
+    transplants_onto_patients: float = 0.3
+    transplants_onto_controls: float = 0.7
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    ema_decay: float = 0.999
+    precision: str = "float32"
+    encoder_weights: str | None = None
+
+
+def draw_cases(
+    patients: list[Case],
+    controls: list[Case],
+    donors: list[Donor],
+    config: Config,
+    rng: np.random.Generator,
+) -> list[Case]:
+    """One batch of real patients and controls, some of them with transplanted lesions."""
+    drawn = []
+    for group, count, share in (
+        (patients, config.patients_per_batch, config.transplants_onto_patients),
+        (controls or patients, config.controls_per_batch, config.transplants_onto_controls),
+    ):
+        for i in rng.choice(len(group), count, replace=len(group) < count):
+            case = group[i]
+            if donors and rng.random() < share:
+                case = transplant(case, donors[rng.integers(len(donors))], rng)
+            drawn.append(case)
+    return drawn
+
+
+def learning_rate_at(progress: float, peak: float) -> float:
+    """Linear warm-up, then a cosine to zero; progress 0..1 is the share of the run done."""
+    if progress < WARM_UP:
+        return peak * (progress + 1e-3) / WARM_UP
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP))))
+
+
+def scale_at(progress: float) -> float:
+    """Scale of the training images when the share `progress` of the run is done."""
+    return next(scale for until, scale in SCALES if progress <= until)
+
+
+def warmed_up_average(decay: float) -> Callable:
+    """Exponential moving average that follows closely at first, so that the start is forgotten."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(now)(averaged, current, count)
+
+    return update
+
+
+class Run:
+    """Network, optimiser, average and progress of one run, and how they are kept on disk."""
+
+    def __init__(self, config: Config, out: Path, device: torch.device):
+        self.config, self.out, self.device = config, out, device
+        torch.manual_seed(config.seed)
+        network = MobileNetUNet()
+        if config.encoder_weights:
+            load_encoder_weights(network, Path(config.encoder_weights))
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.average = AveragedModel(
+            self.network,
+            multi_avg_fn=warmed_up_average(config.ema_decay),
+            use_buffers=True,
+        ).eval()
+        # Norms and biases are not decayed: shrinking them only fights batch normalisation.
+        flat = [p for p in self.network.parameters() if p.ndim < 2]
+        deep = [p for p in self.network.parameters() if p.ndim >= 2]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": deep, "weight_decay": config.weight_decay}, {"params": flat}],
+            lr=config.learning_rate,
+            weight_decay=0.0,
+        )
+        self.epoch, self.seconds = 0, 0.0
+
+    def save(self) -> None:
+        """Write last.pt beside, then rename it, so that a kill leaves the old or the new one."""
+        partial = self.out / "last.pt.partial"
+        with partial.open("wb") as file:
+            torch.save(
+                {
+                    "config": asdict(self.config),
+                    "network": self.network.state_dict(),
+                    "average": self.average.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                    "epoch": self.epoch,
+                    "seconds": self.seconds,
+                },
+                file,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.out / "last.pt")
+
+    def restore(self, state: dict) -> None:
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+
+    def progress(self, step: int, since: float) -> float:
+        """Share of the run done, by time where a time budget is set, else by steps."""
+        if self.config.minutes is not None:
+            return min(1.0, (self.seconds + time.monotonic() - since) / 60 / self.config.minutes)
+        return (self.epoch + step / STEPS_PER_EPOCH) / self.config.epochs
+
+    def train_epoch(self, patients: list[Case], controls: list[Case], donors: list[Donor]) -> float:
+        """STEPS_PER_EPOCH steps, fewer when the time is up; return the mean loss."""
+        # All randomness of an epoch follows from its number: resuming needs no generator state.
+        rng = np.random.default_rng((self.config.seed, self.epoch))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        autocast = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
+        )
+        self.network.train()
+        since, total, taken = time.monotonic(), 0.0, 0
+        steps = tqdm(
+            range(STEPS_PER_EPOCH),
+            desc=f"epoch {self.epoch + 1}",
+            unit="step",
+            leave=False,
+            disable=None,
+        )
+        for step in steps:
+            progress = self.progress(step, since)
+            if progress >= 1:
+                break
+            rate = learning_rate_at(progress, self.config.learning_rate)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            cases = draw_cases(patients, controls, donors, self.config, rng)
+            uptake, truth = augment.make_batch(
+                cases, scale_at(progress), rng, generator, self.device
+            )
+            with autocast:
+                logits = self.network.half_resolution_logits(
+                    uptake.contiguous(memory_format=torch.channels_last)
+                )
+            loss = losses.bce_and_dice(logits, truth)
+            self.optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+            self.optimiser.step()
+            self.average.update_parameters(self.network)
+            total, taken = total + loss.item(), taken + 1
+            steps.set_postfix(loss=f"{total / taken:.3f}", done=f"{progress:.0%}")
+        self.epoch += 1
+        self.seconds += time.monotonic() - since
+        return total / max(1, taken)
+
+    def finished(self) -> bool:
+        return self.progress(0, time.monotonic()) >= 1
+
+    def predict(self, cases: list[Case]) -> dict[str, np.ndarray]:
+        """Tumour probability of the averaged network, float32 H×W by name."""
+        return {
+            case.name: evaluate.tumour_probability(self.average.module, case.uptake, self.device)
+            for case in tqdm(cases, desc="held-out images", unit="image", leave=False, disable=None)
+        }
