@@ -3,6 +3,7 @@
     python benchmarks/chaos.py              some 20 minutes
     python benchmarks/chaos.py --quick      some 2 minutes
     python benchmarks/chaos.py --only kill restart --minutes 1 --restarts 20
+    python benchmarks/chaos.py --only overload --cpus 1
 
 Starts the server as the container does, on loopback, and does all this to it under load; prints a
 line for each promise and writes the figures as JSON to benchmarks/results. Client and server share
@@ -33,13 +34,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import hostinfo, load
 from benchmarks.common import UsageError, prepare, write_whole
-from benchmarks.limits import Limits
+from benchmarks.limits import Limits, limited
 from benchmarks.load import Question
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import ROOT, Server
 from benchmarks.siege import TIMEOUT, Pulse, Siege, wait_until
 from serve.phantom import phantom
-from serve.settings import Settings
 
 CLIENTS = 4
 SLOW = 200  # clients of each slow kind
@@ -49,15 +49,16 @@ KILL_EVERY = 5.0  # seconds
 class Trial:
     """What the phases share: how long they take, and the promises that were kept or broken."""
 
-    def __init__(self, seconds: float, minutes: float, restarts: int) -> None:
+    def __init__(self, limits: Limits, seconds: float, minutes: float, restarts: int) -> None:
+        self.limits = limits
         self.seconds, self.minutes, self.restarts = seconds, minutes, restarts
         self.figures: dict[str, dict] = {}
         self.broken: list[str] = []
         self.questions: list[Question] = []
-        self.workers = Settings.read().workers
+        self.workers = int(os.environ.get("WORKERS") or len(limits.cores))
 
     def server(self, **variables: str) -> Server:
-        return Server(Limits(frozenset(os.sched_getaffinity(0)), None, ""), **variables)
+        return Server(self.limits, WORKERS=str(self.workers), **variables)
 
     def learn(self, url: str) -> list[Question]:
         """Questions whose right answers are known, to any server with this model."""
@@ -248,6 +249,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, metavar="N", help="of kills; default 10")
     parser.add_argument("--restarts", type=int, metavar="N", help="default 100")
+    parser.add_argument("--cpus", type=float, metavar="N", help="for the server; clients: the rest")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR", help="for files"
     )
@@ -262,13 +264,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    trial = Trial(5.0 if args.quick else 20.0, args.minutes, args.restarts)
     host = hostinfo.facts()
     name = f"chaos-{hostinfo.hardware(host)}-{datetime.now():%Y-%m-%d-%H%M}.json"
     prepare(args.out / name)
-    for phase in args.only:
-        print(f"{phase}: {PHASES[phase].__doc__}", flush=True)
-        trial.figures[phase] = PHASES[phase](trial)
+    with limited(args.cpus) as limits:
+        trial = Trial(limits, 5.0 if args.quick else 20.0, args.minutes, args.restarts)
+        for phase in args.only:
+            print(f"{phase}: {PHASES[phase].__doc__}", flush=True)
+            trial.figures[phase] = PHASES[phase](trial)
+    host |= {"limits": limits.said, "workers": trial.workers}
     figures = {"date": f"{datetime.now():%Y-%m-%d-%H%M}", "host": host, "broken": trial.broken}
     write_whole(args.out / name, json.dumps(figures | trial.figures, indent=1) + "\n")
     print("written:", name)
