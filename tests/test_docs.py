@@ -20,8 +20,8 @@ from serve.settings import VARIABLES
 from tests.conftest import PROJECT, SHIPPED
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")])
-API = (PROJECT / "docs" / "api.md").read_text()
 README = PROJECT / "README.md"
+API = (PROJECT / "docs" / "api.md").read_text()
 
 # Language of a code block -> how to run it.
 RUNNERS = {
@@ -31,8 +31,10 @@ RUNNERS = {
 }
 BLOCKS = [
     pytest.param(language, code, id=f"{language}-{number}")
-    for number, (language, code) in enumerate(re.findall(r"```(\w+)\n(.*?)```", API, re.S))
-    if language in RUNNERS
+    for number, (language, code) in enumerate(
+        re.findall(r"```(\w+)\n(.*?)```", API + README.read_text(), re.S)
+    )
+    if language in RUNNERS and not re.match(r"make |\.venv", code)
 ]
 
 
