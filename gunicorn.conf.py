@@ -1,7 +1,7 @@
 """gunicorn finds this file by itself when it is started in the project's folder."""
 
-import importlib
 import ctypes
+import importlib
 import os
 import sys
 from contextlib import suppress
