@@ -19,6 +19,7 @@ from export.graph import PixelsToMask
 from export.run import chosen_threshold, describe, load_run
 from serve.phantom import phantom
 from train import dataset
+from train.files import replacing
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         network, config, folds = load_run(arguments.run)
-        threshold = arguments.threshold or chosen_threshold(arguments.run)
+        threshold = arguments.threshold
+        if threshold is None:
+            threshold = chosen_threshold(arguments.run)
         module = PixelsToMask(network, threshold).eval()
         metadata = describe(arguments.run, config, folds, module)
         cases = dataset.load(arguments.data) if arguments.data else []
@@ -97,8 +100,12 @@ def main(argv: list[str] | None = None) -> int:
         digest = onnx_file.write(model, out)
         print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, sha256 {digest}")
         report += f"{table}\n- file: {out.name}, sha256 {digest}\n\n"
-    arguments.out.with_suffix(".parity.md").write_text(f"{report}{facts}")
-    arguments.out.with_suffix(".folds.json").write_text(json.dumps(folds, indent=1) + "\n")
+    for suffix, text in (
+        (".parity.md", f"{report}{facts}"),
+        (".folds.json", json.dumps(folds, indent=1) + "\n"),
+    ):
+        with replacing(arguments.out.with_suffix(suffix)) as partial:
+            partial.write_text(text)
     print(facts, end="")
     return 0
 

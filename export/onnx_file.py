@@ -6,7 +6,6 @@ good one.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import torch
 
 from export.graph import PixelsToMask
 from serve.phantom import phantom
+from train.files import replacing
 
 OPSET = 20
 INPUT, OUTPUT = "pixels", "mask"
@@ -144,10 +144,6 @@ def write(model: onnx.ModelProto, out: Path) -> str:
         (out, content),
         (out.with_name(out.name + ".sha256"), f"{digest}  {out.name}\n".encode()),
     ):
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(data)
     return digest

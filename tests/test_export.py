@@ -147,9 +147,10 @@ def test_other_data_than_the_runs_is_refused(run, tmp_path, capsys, quick):
     assert "not the data that the run was trained on" in capsys.readouterr().err
 
 
-def test_a_threshold_that_is_no_probability_is_refused(run, tmp_path, capsys):
+@pytest.mark.parametrize("threshold", ["0", "1.5"])
+def test_a_threshold_that_is_no_probability_is_refused(run, tmp_path, capsys, threshold):
     out = tmp_path / "model.onnx"
-    assert export.main(["--run", str(run), "--out", str(out), "--threshold", "1.5"]) == 2
+    assert export.main(["--run", str(run), "--out", str(out), "--threshold", threshold]) == 2
     assert "expected a probability" in capsys.readouterr().err
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from train.dataset import Case
+from train.files import replacing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -33,10 +34,9 @@ def learning_curves(log: Path, out: Path) -> None:
     right.set(xlabel="epoch", ylabel="Dice of held-out patients", ylim=(0, 1))
     if held_out:
         right.legend()
-    partial = out.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
+    with replacing(out) as partial:
+        figure.savefig(partial, dpi=110)
     plt.close(figure)
-    partial.replace(out)
 
 
 def overlay(uptake: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -71,6 +71,5 @@ def preview_sheet(previews: list[tuple[str, Case, np.ndarray]], out: Path) -> No
         left, top = i % columns * width, i // columns * height
         draw.text((left + 4, top + 2), caption, fill="black")
         sheet.paste(Image.fromarray(tile), (left, top + CAPTION_HEIGHT))
-    partial = out.with_suffix(".partial.png")
-    sheet.save(partial)
-    partial.replace(out)
+    with replacing(out) as partial:
+        sheet.save(partial)

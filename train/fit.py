@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from train import dataset, evaluate, figures, report
 from train.dataset import Case
+from train.files import replacing
 from train.provenance import source_commit
 from train.run import STEPS_PER_EPOCH, Config, Run
 from train.transplant import Donor
@@ -46,8 +47,9 @@ def fit(run: Run, cases: list[Case]) -> None:
         with log.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= run.epoch]
     else:
-        (run.out / "folds.json").write_text(json.dumps(facts, indent=1))
-        (run.out / "config.json").write_text(json.dumps(asdict(run.config), indent=1))
+        for name, content in (("folds", facts), ("config", asdict(run.config))):
+            with replacing(run.out / f"{name}.json") as partial:
+                partial.write_text(json.dumps(content, indent=1))
     while not run.finished():
         loss = run.train_epoch(patients, controls, donors)
         dice = evaluate.dice_of_patients(run.predict(held_out_patients), held_out)

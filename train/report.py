@@ -8,6 +8,7 @@ import numpy as np
 
 from train import decision, evaluate, figures
 from train.dataset import Case
+from train.files import replacing
 from train.run import Run
 
 PREVIEWS = 8
@@ -23,12 +24,10 @@ LOG_COLUMNS = (
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
-    partial = path.with_suffix(".csv.partial")
-    with partial.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(path)
 
 
 def log_row(run: Run, loss: float, dice: dict[str, float]) -> dict:
@@ -64,11 +63,10 @@ def preview(run: Run, cases: list[Case], dice: dict[str, float]) -> None:
 def held_out_figures(run: Run, held_out: list[Case]) -> None:
     """Write what the final network says of everyone it was not trained on."""
     probabilities = run.predict(held_out)
-    partial = run.out / "held_out.partial.npz"
-    np.savez_compressed(
-        partial, **{k: (v * 255).round().astype(np.uint8) for k, v in probabilities.items()}
-    )
-    partial.replace(run.out / "held_out.npz")
+    with replacing(run.out / "held_out.npz") as partial:
+        np.savez_compressed(
+            partial, **{k: (v * 255).round().astype(np.uint8) for k, v in probabilities.items()}
+        )
     patients = [c for c in held_out if c.is_patient]
     dice = np.array([decision.dice_by_threshold(probabilities[c.name], c.truth) for c in patients])
     threshold = decision.best_threshold(dice)
@@ -86,7 +84,8 @@ def held_out_figures(run: Run, held_out: list[Case]) -> None:
         for c in held_out
     ]
     write_csv(run.out / "held_out.csv", tuple(rows[0]), rows)
-    (run.out / "threshold.json").write_text(json.dumps({"threshold": threshold}) + "\n")
+    with replacing(run.out / "threshold.json") as partial:
+        partial.write_text(json.dumps({"threshold": threshold}) + "\n")
     empty = [not masks[c.name].any() for c in held_out if not c.is_patient]
     print(
         f"held-out patients: {len(nested)}, Dice mean {nested.mean():.4f}, "

@@ -1,7 +1,6 @@
 """One run: its settings, its network and optimiser, an epoch of training, and the checkpoint."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from train import augment, evaluate, losses
 from train.dataset import Case
+from train.files import replacing
 from train.network import MobileNetUNet, load_encoder_weights
 from train.transplant import Donor, transplant
 
@@ -117,9 +117,8 @@ class Run:
         self.epoch, self.seconds = 0, 0.0
 
     def save(self) -> None:
-        """Write last.pt beside, then rename it, so that a kill leaves the old or the new one."""
-        partial = self.out / "last.pt.partial"
-        with partial.open("wb") as file:
+        """Write last.pt, so that a kill leaves the old or the new one."""
+        with replacing(self.out / "last.pt") as partial:
             torch.save(
                 {
                     "config": asdict(self.config),
@@ -129,11 +128,8 @@ class Run:
                     "epoch": self.epoch,
                     "seconds": self.seconds,
                 },
-                file,
+                partial,
             )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.out / "last.pt")
 
     def restore(self, state: dict) -> None:
         self.network.load_state_dict(state["network"])

@@ -1,0 +1,19 @@
+"""Files that appear whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; what was written is then renamed into place.
+
+    A kill or a full disk leaves the old file or the new one, never half of one.
+    """
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    yield partial
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
