@@ -237,7 +237,13 @@ def run(folder: Path, out: Path) -> subprocess.Popen:
     """Start the command in a process of its own, and return once its first mask is there."""
     command = [sys.executable, "-m", "serve", "predict", folder, "--out", out, "--jobs", "2"]
     process = subprocess.Popen(
-        command, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=PROJECT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Tests that run in the background have SIGINT ignored, which a child would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (out.is_dir() and any(out.glob("*.png"))) and time.monotonic() < deadline:

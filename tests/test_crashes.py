@@ -70,6 +70,7 @@ def test_killed_worker_loses_only_what_it_had_in_hand(model):
 
 def test_worker_that_hangs_is_replaced(model):
     with serving(model, WORKERS="2") as server:
+        wait(lambda: len(server.workers()) == 2)  # the first is ready before the second is there
         before = server.workers()
         os.kill(before[0], signal.SIGSTOP)
         wait(lambda: before[0] not in server.workers() and len(server.workers()) == 2)
