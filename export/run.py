@@ -11,11 +11,11 @@ from export.graph import PixelsToMask
 from export.onnx_file import OPSET
 from serve import __version__
 from serve.phantom import phantom
+from train.config import Config
 from train.dataset import FOLDS
 from train.evaluate import MISSED
 from train.network import MobileNetUNet
 from train.provenance import source_commit
-from train.run import Config
 
 
 def averaged_network(state: dict) -> MobileNetUNet:

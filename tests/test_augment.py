@@ -17,6 +17,7 @@ def _batch(cases: list[Case], seed: int, scale: float = 1.0) -> tuple[torch.Tens
     return augment.make_batch(
         cases,
         scale,
+        0.3,
         np.random.default_rng(seed),
         torch.Generator().manual_seed(seed),
         torch.device("cpu"),

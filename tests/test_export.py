@@ -25,9 +25,10 @@ def run(tmp_path_factory):
     data = draw_data(folder / "data", patients=10, controls=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_run, "STEPS_PER_EPOCH", 2)
-        patch.setattr(train_run, "SCALES", ((1.0, 1.0),))
         patch.setattr(augment, "WINDOW", (64, 64))
-        assert fit.main(["--data", str(data), "--out", str(folder / "run"), "--epochs", "1"]) == 0
+        (folder / "small.toml").write_text("scales = [[1.0, 1.0]]\nepochs = 1\n")
+        start = ["--data", str(data), "--config", str(folder / "small.toml")]
+        assert fit.main([*start, "--out", str(folder / "run")]) == 0
     state = torch.load(folder / "run/last.pt", weights_only=True)
     network = averaged_network(state)
     uptake = torch.from_numpy(255 - phantom(448, 384)[0])[None, None] / 255

@@ -15,7 +15,8 @@ from PIL import Image
 from tests.folders import draw_data
 from train import augment, fit, run
 
-SMALL = {"run.STEPS_PER_EPOCH": 2, "report.PREVIEWS": 2, "run.SCALES": ((0.5, 0.5), (1.0, 1.0))}
+SMALL = {"run.STEPS_PER_EPOCH": 2, "report.PREVIEWS": 2}
+SCALES = "scales = [[0.5, 0.5], [1.0, 1.0]]\n"  # of WINDOW: multiples of the stride
 WINDOW = (128, 128)
 
 
@@ -31,8 +32,14 @@ def _small(monkeypatch):
     monkeypatch.setattr(augment, "WINDOW", WINDOW)
 
 
+def _config(folder, text: str = SCALES) -> str:
+    (folder / "small.toml").write_text(text)
+    return str(folder / "small.toml")
+
+
 def _start(data, out, *more: str) -> int:
-    return fit.main(["--data", str(data), "--out", str(out), *more])
+    config = _config(out.parent)
+    return fit.main(["--data", str(data), "--out", str(out), "--config", config, *more])
 
 
 def _weights(out) -> dict[str, torch.Tensor]:
@@ -90,6 +97,7 @@ def test_kill_9_loses_at_most_the_epoch_in_hand(data, tmp_path):
         f"augment.WINDOW = {WINDOW}; sys.exit(fit.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "--data", str(data), "--out", str(out)]
+    command += ["--config", _config(tmp_path)]
     killed = subprocess.Popen(
         [*command, "--epochs", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -66,8 +66,11 @@ def _window_maps(centres: Tensor, size: tuple[int, int], generator: torch.Genera
     return torch.cat([linear, offset[:, :, None]], dim=2)
 
 
-def _intensity(uptake: Tensor, generator: torch.Generator) -> Tensor:
-    """Vary N×1×H×W uptake in 0..1: window, gamma, blur, Gaussian and salt-and-pepper noise."""
+def _intensity(uptake: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Vary N×1×H×W uptake in 0..1: gamma, gain, blur, Gaussian and salt-and-pepper noise.
+
+    share: of the images whose gamma, and of those whose gain, is changed.
+    """
     n, device = len(uptake), uptake.device
 
     def rand(*shape: int) -> Tensor:
@@ -77,24 +80,25 @@ def _intensity(uptake: Tensor, generator: torch.Generator) -> Tensor:
         return (rand(n, 1, 1, 1) < share).to(device)
 
     gamma = torch.exp((rand(n, 1, 1, 1) - 0.5) * 0.6).to(device)
-    uptake = torch.where(some(0.3), uptake.clamp_min(1e-4) ** gamma, uptake)
+    uptake = torch.where(some(share), uptake.clamp_min(1e-4) ** gamma, uptake)
     # Mostly upwards: real MIPs are cut off at the top, so their hottest organs stay at 1.
     gain = torch.exp((rand(n, 1, 1, 1) - 0.2) * 0.5).to(device)
-    uptake = torch.where(some(0.3), uptake * gain, uptake)
+    uptake = torch.where(some(share), uptake * gain, uptake)
     uptake = torch.where(some(0.1), F.avg_pool2d(uptake, 3, 1, 1), uptake)
     # One field of noise, rolled by a random amount for each image, is enough and saves time.
     field = torch.randn(uptake.shape[2:], generator=generator).to(device)
     sigma = (rand(n, 1, 1, 1) * 0.06).to(device)
     uptake = torch.where(some(0.15), uptake + sigma * field, uptake).clamp(0, 1)
     field = rand(*uptake.shape[2:]).to(device)
-    share = (rand(n, 1, 1, 1) * 0.08).to(device) * some(0.08)
-    uptake = torch.where(field < share / 2, 0.0, uptake)
-    return torch.where(field > 1 - share / 2, 1.0, uptake)
+    speckled = (rand(n, 1, 1, 1) * 0.08).to(device) * some(0.08)
+    uptake = torch.where(field < speckled / 2, 0.0, uptake)
+    return torch.where(field > 1 - speckled / 2, 1.0, uptake)
 
 
 def make_batch(
     cases: list[Case],
     scale: float,
+    intensity: float,
     rng: np.random.Generator,
     generator: torch.Generator,
     device: torch.device,
@@ -103,8 +107,9 @@ def make_batch(
 
     Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and float32 N×1×H/2×W/2 truth in 0..1
     (the share of tumour in each 2×2 block), with H×W = WINDOW × scale: the same field of view
-    whatever the scale, which must keep both sides multiples of the network's stride. Every random
-    number comes from `rng` and `generator` (a CPU generator, so that CPU and CUDA draw the same).
+    whatever the scale, which must keep both sides multiples of the network's stride. `intensity` is
+    the share of images whose gamma, and of those whose gain, is changed. Every random number comes
+    from `rng` and `generator` (a CPU generator, so that CPU and CUDA draw the same).
     """
     cuts = [cut(case, rng) for case in cases]
     height = max(planes.shape[1] for planes, _ in cuts)
@@ -119,4 +124,4 @@ def make_batch(
     grid = F.affine_grid(maps, [len(cuts), 2, *size], align_corners=False)
     planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     uptake, truth = planes[:, :1], planes[:, 1:]
-    return _intensity(uptake, generator), F.avg_pool2d(truth, 2)
+    return _intensity(uptake, intensity, generator), F.avg_pool2d(truth, 2)

@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from train import dataset, evaluate, figures, report
+from train import config, dataset, evaluate, figures, report
+from train.config import Config
 from train.dataset import Case
 from train.files import replacing
 from train.provenance import source_commit
-from train.run import STEPS_PER_EPOCH, Config, Run
+from train.run import STEPS_PER_EPOCH, Run
 from train.transplant import Donor
 
 
@@ -47,6 +48,8 @@ def fit(run: Run, cases: list[Case]) -> None:
         with log.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= run.epoch]
     else:
+        if run.config.start_from:
+            run.start_from(Path(run.config.start_from), patients, controls, facts["data"])
         for name, content in (("folds", facts), ("config", asdict(run.config))):
             with replacing(run.out / f"{name}.json") as partial:
                 partial.write_text(json.dumps(content, indent=1))
@@ -74,10 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         help="fold to hold out, or none to train on everyone (default 0)",
     )  # fmt: skip
     budget = parser.add_mutually_exclusive_group()
+    parser.add_argument("--config", type=Path, help="settings as in train/experiments/*.toml")
     budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
     budget.add_argument("--epochs", type=int, help=f"epochs of {STEPS_PER_EPOCH} steps")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
     parser.add_argument("--encoder-weights", type=Path, help="torchvision mobilenet_v2 state dict")
+    parser.add_argument("--start-from", type=Path, help="go on from a model.onnx of this project")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"),
         help="bfloat16 autocast is the default on CUDA; on a CPU it pays where AMX is there",
@@ -99,20 +104,23 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
         parser.error(f"{checkpoint} exists; add --resume to go on, or choose another --out")
     if arguments.data is None:
         parser.error("--data is needed to start a run")
-    if (arguments.minutes or arguments.epochs or 0) <= 0:
-        parser.error("give a budget above zero: --minutes M or --epochs N")
-    config = Config(
+    settings = config.read(arguments.config) if arguments.config else {}
+    if arguments.minutes or arguments.epochs:
+        settings |= {"minutes": arguments.minutes, "epochs": arguments.epochs}
+    if ((settings.get("minutes") or 0) > 0) + ((settings.get("epochs") or 0) > 0) != 1:
+        parser.error("give one budget above zero: --minutes M or --epochs N")
+    settings.setdefault("precision", "bfloat16" if device.type == "cuda" else "float32")
+    for name in ("seed", "precision", "encoder_weights", "start_from"):
+        if (value := getattr(arguments, name)) is not None:
+            settings[name] = str(value) if isinstance(value, Path) else value
+    run_config = Config(
         data=str(arguments.data),
         source_commit=source_commit("train", "serve"),
         fold=None if arguments.fold == "none" else int(arguments.fold),
-        minutes=arguments.minutes,
-        epochs=arguments.epochs,
-        seed=arguments.seed,
-        precision=arguments.precision or ("bfloat16" if device.type == "cuda" else "float32"),
-        encoder_weights=str(arguments.encoder_weights) if arguments.encoder_weights else None,
+        **settings,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    return Run(config, arguments.out, device), arguments.data
+    return Run(run_config, arguments.out, device), arguments.data
 
 
 def main(argv: list[str] | None = None) -> int:

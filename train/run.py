@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from train import augment, evaluate, losses
+from train import augment, evaluate, losses, warm_start
+from train.config import Config
 from train.dataset import Case
 from train.files import replacing
 from train.network import MobileNetUNet, load_encoder_weights
@@ -20,32 +21,8 @@ from train.transplant import Donor, transplant
 
 STEPS_PER_EPOCH = 300
 WARM_UP = 0.03
-SCALES = ((0.3, 0.5), (0.6, 0.75), (1.0, 1.0))
-"""Until which share of the run images are trained on at which scale. Small ones cost a quarter:
-most of the anatomy is learnt cheaply, the outlines at the end."""
 GRADIENT_NORM = 5.0
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides what a run does; stored in the run's folder and in the checkpoint."""
-
-    data: str
-    source_commit: str
-    fold: int | None = 0
-    minutes: float | None = None
-    epochs: int | None = None
-    seed: int = 0
-    fold_seed: int = 0
-    patients_per_batch: int = 5
-    controls_per_batch: int = 3
-    transplants_onto_patients: float = 0.3
-    transplants_onto_controls: float = 0.7
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.02
-    ema_decay: float = 0.999
-    precision: str = "float32"
-    encoder_weights: str | None = None
+WARM_START_BATCHES = 20
 
 
 def draw_cases(
@@ -76,9 +53,9 @@ def learning_rate_at(progress: float, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP))))
 
 
-def scale_at(progress: float) -> float:
+def scale_at(progress: float, scales: tuple[tuple[float, float], ...]) -> float:
     """Scale of the training images when the share `progress` of the run is done."""
-    return next(scale for until, scale in SCALES if progress <= until)
+    return next(scale for until, scale in scales if progress <= until)
 
 
 def warmed_up_average(decay: float) -> Callable:
@@ -137,6 +114,34 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
 
+    def make_batch(
+        self,
+        cases: list[Case],
+        progress: float,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Varied uptake and truth of the cases, as `augment.make_batch`, at the scale of now."""
+        scale = scale_at(progress, self.config.scales)
+        uptake, truth = augment.make_batch(
+            cases, scale, self.config.intensity, rng, generator, self.device
+        )
+        return uptake.contiguous(memory_format=torch.channels_last), truth
+
+    def start_from(self, path: Path, patients: list[Case], controls: list[Case], data: str) -> None:
+        """Take the function of a shipped model.onnx; raises ValueError where that cannot be."""
+        model = warm_start.read(path)
+        warm_start.refuse_leak(model, self.config.fold, data)
+        rng = np.random.default_rng(self.config.seed)
+        generator = torch.Generator().manual_seed(self.config.seed)
+        batches = [
+            self.make_batch(
+                draw_cases(patients, controls, [], self.config, rng), 0.0, rng, generator
+            )[0]
+            for _ in range(WARM_START_BATCHES)
+        ]
+        warm_start.load(self.network, model, batches)
+
     def progress(self, step: int, since: float) -> float:
         """Share of the run done, by time where a time budget is set, else by steps."""
         if self.config.minutes is not None:
@@ -168,13 +173,9 @@ class Run:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             cases = draw_cases(patients, controls, donors, self.config, rng)
-            uptake, truth = augment.make_batch(
-                cases, scale_at(progress), rng, generator, self.device
-            )
+            uptake, truth = self.make_batch(cases, progress, rng, generator)
             with autocast:
-                logits = self.network.half_resolution_logits(
-                    uptake.contiguous(memory_format=torch.channels_last)
-                )
+                logits = self.network.half_resolution_logits(uptake)
             loss = losses.bce_and_dice(logits, truth)
             self.optimiser.zero_grad()
             loss.backward()

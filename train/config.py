@@ -1,0 +1,68 @@
+"""The settings of a run, and the small TOML files of `train/experiments/` that change some."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run does; stored in the run's folder and in the checkpoint."""
+
+    data: str
+    source_commit: str
+    fold: int | None = 0
+    minutes: float | None = None
+    epochs: int | None = None
+    seed: int = 0
+    fold_seed: int = 0
+    patients_per_batch: int = 5
+    controls_per_batch: int = 3
+    transplants_onto_patients: float = 0.3
+    transplants_onto_controls: float = 0.7
+    # Until which share of the run images are trained on at which scale. Small ones cost a
+    # quarter: most of the anatomy is learnt cheaply, the outlines at the end.
+    scales: tuple[tuple[float, float], ...] = ((0.3, 0.5), (0.6, 0.75), (1.0, 1.0))
+    # Share of images whose gamma, and of those whose gain, is changed.
+    intensity: float = 0.3
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    ema_decay: float = 0.999
+    precision: str = "float32"
+    encoder_weights: str | None = None
+    start_from: str | None = None
+
+    def __post_init__(self) -> None:
+        # Checkpoints and TOML know lists only.
+        object.__setattr__(self, "scales", tuple(tuple(pair) for pair in self.scales))
+
+
+# What the command line and the data decide, not an experiment.
+_NOT_IN_FILES = {"data", "source_commit", "fold"}
+
+
+def read(path: Path) -> dict:
+    """The settings that an experiment's file changes, by name of the field of Config.
+
+    Raises ValueError where it cannot be read, names an unknown setting or has a wrong type.
+    """
+    try:
+        settings = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as TOML ({error})") from error
+    known = {f.name: f for f in dataclasses.fields(Config) if f.name not in _NOT_IN_FILES}
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(f"{path}: {unknown[0]} is no setting; expected {', '.join(known)}")
+    defaults = Config(data="", source_commit="")
+    for name, value in settings.items():
+        default = getattr(defaults, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        wrong = (
+            not number
+            if isinstance(default, int | float)
+            else default is not None and not isinstance(value, list if name == "scales" else str)
+        )
+        if wrong:
+            raise ValueError(f"{path}: {name} is {value!r}, expected such as {default!r}")
+    return settings

@@ -1,0 +1,113 @@
+"""Go on from a shipped model.onnx: its folded convolutions -> a network that can be trained.
+
+The export folds each batch norm into the convolution before it. Here the norms are put back so
+that the network computes the same as the file, and their statistics are those of real batches:
+training goes on where it stopped, instead of jumping at the first step.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from train.network import MobileNetUNet
+
+FILTER_RMS = 0.15
+"""Root mean square to which each filter is scaled; the norm behind it takes the factor back.
+
+Folded filters differ a thousandfold in size, so that one learning rate would be far too much for
+some and nothing for others. This is about what a run from scratch ends at.
+"""
+
+
+def normed_convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
+    """Every convolution that a batch norm follows, with its name in the state dict."""
+    for parent, module in network.named_modules():
+        children = list(module.named_children())
+        for (name, first), (_, second) in itertools.pairwise(children):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                yield f"{parent}.{name}", first, second
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Raises ValueError where the file cannot be read as ONNX."""
+    try:
+        return onnx.load(path)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as an ONNX file ({error})") from error
+
+
+def refuse_leak(model: onnx.ModelProto, fold: int | None, data: str) -> None:
+    """Raise ValueError where the model may have seen those whom this run is to hold out."""
+    facts = {p.key: p.value for p in model.metadata_props}
+    seen_without = json.loads(facts.get("training", "{}")).get("fold")
+    if fold is None or (facts.get("data_fingerprint") == data and seen_without == fold):
+        return
+    raise ValueError(
+        f"fold {fold} cannot be held out: the model to start from was trained on other data or on "
+        f"people of that fold ({facts.get('folds', 'folds unknown')}); hold out the same fold, or "
+        "nobody with --fold none"
+    )
+
+
+def load(network: MobileNetUNet, model: onnx.ModelProto, batches: Iterable[Tensor]) -> None:
+    """Give the network the function of the model, in place.
+
+    batches: N×1×H×W float32 uptake as in training, on the network's device; the norms take their
+    statistics from them. Raises ValueError where the model holds another network.
+    """
+    weights = {
+        i.name.removeprefix("network."): torch.from_numpy(numpy_helper.to_array(i).copy())
+        for i in model.graph.initializer
+    }
+    normed = list(normed_convolutions(network))
+    try:
+        with torch.no_grad():
+            for name, conv, norm in normed:
+                conv.weight.copy_(weights[f"{name}.weight"])
+                norm.bias.copy_(weights[f"{name}.weight_bias"])
+            network.head.weight.copy_(weights["head.weight"])
+            network.head.bias.copy_(weights["head.bias"])
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"the model to start from holds another network: {error}") from error
+    statistics = _statistics(network, [norm for _, _, norm in normed], batches)
+    with torch.no_grad():
+        for _, conv, norm in normed:
+            mean, variance = statistics[norm]
+            rms = conv.weight.square().mean((1, 2, 3)).sqrt().clamp_min(1e-8)
+            factor = FILTER_RMS / rms
+            conv.weight.mul_(factor[:, None, None, None])
+            norm.running_mean.copy_(mean * factor)
+            norm.running_var.copy_(variance * factor**2)
+            norm.weight.copy_((norm.running_var + norm.eps).sqrt() / factor)
+            norm.bias.add_(mean)
+
+
+def _statistics(
+    network: MobileNetUNet, norms: list[nn.BatchNorm2d], batches: Iterable[Tensor]
+) -> dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]:
+    """Mean and variance of what each norm is given, while all norms only add their bias."""
+    sums = {norm: [] for norm in norms}
+
+    def record(norm: nn.BatchNorm2d, inputs: tuple[Tensor], _: Tensor) -> None:
+        x = inputs[0].float()
+        sums[norm].append(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]))
+
+    for norm in norms:
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1 - norm.eps)
+        nn.init.ones_(norm.weight)
+    hooks = [norm.register_forward_hook(record) for norm in norms]
+    network.eval()
+    with torch.no_grad():
+        for uptake in batches:
+            network.half_resolution_logits(uptake)
+    for hook in hooks:
+        hook.remove()
+    means = {norm: torch.stack(values).mean(0) for norm, values in sums.items()}
+    return {norm: (mean, (square - mean**2).clamp_min(0)) for norm, (mean, square) in means.items()}
