@@ -2,6 +2,7 @@
 
     python benchmarks/soak.py                an hour
     python benchmarks/soak.py --minutes 5
+    python benchmarks/soak.py --rate 2      beside other work
 
 Starts the server as the container does, without recycling of workers, on loopback. Samples memory
 and latency, fits a line through the memory after a first tenth in which caches fill, and writes
@@ -52,21 +53,22 @@ def mixed_sizes(url: str) -> list:
     return [learn(url, crop, None) for crop in [*crops, np.tile(whole, (2, 3))]]
 
 
-def soak(seconds: float) -> dict:
-    """Ask for that long; everything that was seen, as JSON values."""
+def soak(seconds: float, rate: float | None) -> dict:
+    """Ask for that long, `rate` images a second; everything that was seen, as JSON values."""
     limits = Limits(frozenset(os.sched_getaffinity(0)), None, "")
     with Server(limits) as server:
         first = server.workers()
         questions = mixed_sizes(server.url)
         start = time.perf_counter()
         memory = []
-        with Siege(server.url, questions, CLIENTS) as siege:
+        with Siege(server.url, questions, CLIENTS, rate) as siege:
             for number in tqdm(range(1, SAMPLES + 1), unit="sample", disable=None):
                 time.sleep(max(0.0, start + number * seconds / SAMPLES - time.perf_counter()))
                 memory.append((round(time.perf_counter() - start, 1), sum(server.memory_mb())))
         same = server.workers() == first
     return {
         "minutes": round(seconds / 60, 2),
+        "images_per_s_asked": rate,
         "same_workers": same,
         "outcomes": siege.report(),
         "memory_mb": [(at, round(mb, 2)) for at, mb in memory],
@@ -139,14 +141,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="default 60")
     parser.add_argument(
+        "--rate", type=float, metavar="N", help="images a second; default: as fast as they come"
+    )
+    parser.add_argument(
         "--growth", type=float, default=100.0, metavar="MB", help="allowed a day, default 100"
     )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR", help="for files"
     )
     args = parser.parse_args(argv)
-    if args.minutes <= 0:
-        parser.error("--minutes must be over 0")
+    if args.minutes <= 0 or (args.rate is not None and args.rate <= 0):
+        parser.error("--minutes and --rate must be over 0")
     return args
 
 
@@ -155,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
     now = f"{datetime.now():%Y-%m-%d-%H%M}"
     path = args.out / f"soak-{hostinfo.hardware(host)}-{now}.json"
     prepare(path)
-    result = {"date": now, "host": host} | soak(60 * args.minutes)
+    result = {"date": now, "host": host} | soak(60 * args.minutes, args.rate)
     write_whole(path, json.dumps(result, indent=1) + "\n")
     plot(result, path.with_suffix(".png"))
 

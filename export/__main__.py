@@ -16,7 +16,7 @@ import onnx
 
 from export import int8, onnx_file
 from export.graph import PixelsToMask
-from export.run import chosen_threshold, describe, load_run
+from export.run import describe, load_decision, load_run
 from serve.phantom import phantom
 from train import dataset
 from train.files import replacing
@@ -28,10 +28,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("artifacts/model.onnx"))
     parser.add_argument("--data", type=Path, help="the challenge's folders: make the 8-bit twin")
     parser.add_argument(
-        "--threshold",
-        type=float,
-        help="probability above which a pixel is tumour; default: the one chosen on the patients "
-        "the run held out",
+        "--decision",
+        type=Path,
+        help="threshold and least peak; default: decision.json of the run, chosen on the patients "
+        "it held out",
     )
     return parser
 
@@ -73,12 +73,10 @@ def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="torch|onnxscript|copyreg")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        network, config, folds = load_run(arguments.run)
-        threshold = arguments.threshold
-        if threshold is None:
-            threshold = chosen_threshold(arguments.run)
-        module = PixelsToMask(network, threshold).eval()
-        metadata = describe(arguments.run, config, folds, module)
+        segmentation, config, folds = load_run(arguments.run)
+        decision, measured = load_decision(arguments.decision or arguments.run / "decision.json")
+        module = PixelsToMask(segmentation, decision).eval()
+        metadata = describe(config, folds, module, measured)
         cases = dataset.load(arguments.data) if arguments.data else []
         if cases and dataset.fingerprint(cases) != folds["data"]:
             raise ValueError(f"{arguments.data}: not the data that the run was trained on")

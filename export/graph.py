@@ -5,25 +5,32 @@ import math
 import torch
 from torch import Tensor, nn
 
-from train.evaluate import mirrored_logits
+from train.decision import Decision
+from train.evaluate import Segmentation
 
 
 class PixelsToMask(nn.Module):
     """Everything between the PNG that comes in and the PNG that goes out.
 
-    threshold: probability in (0, 1) above which a pixel is tumour; ValueError outside of that.
+    decision: what is tumour; ValueError where its numbers are no probabilities in (0, 1).
     """
 
-    def __init__(self, network: nn.Module, threshold: float):
+    def __init__(self, segmentation: Segmentation, decision: Decision):
         super().__init__()
-        if not 0 < threshold < 1:
-            raise ValueError(f"the threshold is {threshold}, expected a probability in (0, 1)")
-        self.network, self.threshold = network, threshold
-        # The threshold is compared with logits: that saves a sigmoid for every pixel.
-        self.logit_threshold = math.log(threshold / (1 - threshold))
+        for name, probability in vars(decision).items():
+            if not 0 < probability < 1:
+                raise ValueError(f"{name} is {probability}, expected a probability in (0, 1)")
+        self.segmentation, self.decision = segmentation, decision
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 H×W grey, dark = hot -> uint8 H×W, 255 = tumour, else 0."""
         uptake = ((255.0 - pixels.float()) / 255.0)[None, None]
-        tumour = mirrored_logits(self.network, uptake)[0, 0] > self.logit_threshold
-        return tumour.to(torch.uint8) * 255
+        logits = self.segmentation(uptake)[0, 0]
+        tumour = logits > _logit(self.decision.threshold)
+        sure = logits.amax(dim=(0, 1)) > _logit(self.decision.least_peak)
+        return (tumour & sure).to(torch.uint8) * 255
+
+
+def _logit(probability: float) -> float:
+    """Logits are compared instead of probabilities: that saves a sigmoid for every pixel."""
+    return math.log(probability / (1 - probability))

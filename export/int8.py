@@ -41,9 +41,12 @@ class _Images(CalibrationDataReader):
         return next(self._feeds, None)
 
 
-def logits_layer(model: onnx.ModelProto) -> str:
-    """Name of the last convolution, whose output the threshold is compared with."""
-    return [node.name for node in model.graph.node if node.op_type == "Conv"][-1]
+def kept_in_float(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes before the first convolution, which look at pixels, and of the last
+    convolution, whose output the threshold is compared with."""
+    nodes = model.graph.node
+    convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
+    return [node.name for node in (*nodes[: convolutions[0]], nodes[convolutions[-1]])]
 
 
 def quantise(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelProto:
@@ -61,7 +64,7 @@ def quantise(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.Model
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[logits_layer(model)],
+            nodes_to_exclude=kept_in_float(model),
             calibrate_method=CalibrationMethod.MinMax,
         )
         return onnx.load(quantised)

@@ -1,19 +1,19 @@
 """What a finished run of train.fit left behind, and what its artifact says about itself."""
 
-import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from export.graph import PixelsToMask
 from export.onnx_file import OPSET
 from serve import __version__
 from serve.phantom import phantom
+from train.canonical import Upright
 from train.config import Config
 from train.dataset import FOLDS
-from train.evaluate import MISSED
+from train.decision import Decision
+from train.evaluate import Segmentation
 from train.network import MobileNetUNet
 from train.provenance import source_commit
 
@@ -28,50 +28,47 @@ def averaged_network(state: dict) -> MobileNetUNet:
     return network.eval()
 
 
-def load_run(run: Path) -> tuple[MobileNetUNet, Config, dict]:
-    """The averaged network of a finished run, its settings and its folds.
+def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
+    """The segmentation of a finished run, its settings and its folds.
 
     Raises ValueError where a file of the run is missing or the run has not been finished.
     """
     try:
         state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
         folds = json.loads((run / "folds.json").read_text())
+        upright = json.loads((run / "upright.json").read_text())
     except OSError as error:
         raise ValueError(
             f"{error.filename}: {error.strerror}; expected a folder that "
             "`python -m train.fit --out` wrote"
         ) from error
-    return averaged_network(state), Config(**state["config"]), folds
+    segmentation = Segmentation(averaged_network(state), Upright(upright))
+    return segmentation.eval(), Config(**state["config"]), folds
 
 
-def held_out_dice(run: Path) -> list[float]:
-    """Dice of each patient the run held out, in the order of held_out.csv."""
-    path = run / "held_out.csv"
+def load_decision(path: Path) -> tuple[Decision, str]:
+    """What is tumour, and how good that was measured to be; raises ValueError."""
     try:
-        with path.open(newline="") as file:
-            return [float(row["dice"]) for row in csv.DictReader(file) if row["dice"]]
+        content = json.loads(path.read_text())
+        return Decision(content["threshold"], content["least_peak"]), content["measured"]
     except OSError as error:
         raise ValueError(
-            f"{path}: {error.strerror}; let the run finish first: "
-            f"python -m train.fit --resume --out {run}"
+            f"{path}: {error.strerror}; let the run finish first (python -m train.fit --resume), "
+            "or give --decision with the file of a run that held patients out"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected JSON with threshold, least_peak and measured ({error})"
         ) from error
 
 
-def chosen_threshold(run: Path) -> float:
-    """The threshold that the run chose on the patients it held out."""
-    path = run / "threshold.json"
-    try:
-        return json.loads(path.read_text())["threshold"]
-    except OSError as error:
-        raise ValueError(
-            f"{path}: {error.strerror}; let the run finish first (python -m train.fit --resume "
-            f"--out {run}), or give --threshold if it held nobody out"
-        ) from error
-
-
-def describe(run: Path, config: Config, folds: dict, module: PixelsToMask) -> dict[str, str]:
+def describe(config: Config, folds: dict, module: PixelsToMask, measured: str) -> dict[str, str]:
     """The metadata_props: what made the artifact and what it was measured to be worth."""
-    metadata = {
+    pixels, _ = phantom()
+    with torch.no_grad():
+        tumour = int((module(torch.from_numpy(pixels)) > 0).sum())
+    alone = config.fold is None
+    return {
         "name": "mobilenetv2-unet",
         "version": __version__,
         "source_commit": config.source_commit,
@@ -81,21 +78,12 @@ def describe(run: Path, config: Config, folds: dict, module: PixelsToMask) -> di
             {k: v for k, v in vars(config).items() if k not in ("data", "source_commit")}
         ),
         "parameters": str(sum(p.numel() for p in module.parameters())),
-        "threshold": f"{module.threshold:g}",
+        "threshold": f"{module.decision.threshold:g}",
+        "least_peak": f"{module.decision.least_peak:g}",
         "opset": str(OPSET),
+        "folds": f"none of {FOLDS} held out"
+        if alone
+        else f"fold {config.fold} of {FOLDS} held out, seed {folds['seed']}",
+        "dice": f"of runs that held patients out: {measured}" if alone else measured,
+        "canary_tumour_pixels": str(tumour),
     }
-    if config.fold is None:
-        metadata["folds"] = f"none of {FOLDS} held out"
-        metadata["dice"] = "not measured: trained on everyone"
-    else:
-        dice = np.array(held_out_dice(run))
-        metadata["folds"] = f"fold {config.fold} of {FOLDS} held out, seed {folds['seed']}"
-        metadata["dice"] = (
-            f"mean {dice.mean():.4f}, median {np.median(dice):.4f}, below {MISSED}: "
-            f"{(dice < MISSED).sum()} of {len(dice)} held-out patients"
-        )
-    pixels, _ = phantom()
-    with torch.no_grad():
-        tumour = int((module(torch.from_numpy(pixels)) > 0).sum())
-    metadata["canary_tumour_pixels"] = str(tumour)
-    return metadata

@@ -2,15 +2,21 @@ import numpy as np
 import pytest
 
 from train import decision
+from train.decision import Decision, Scores
+
+
+def _scores(dice: np.ndarray, peak: float | list[float] = 1.0, blank: float = 0.0) -> Scores:
+    n = len(dice)
+    return Scores(dice, np.broadcast_to(np.array(peak), n), np.full(n, blank))
 
 
 def test_the_threshold_with_the_best_mean_is_chosen():
     truth = np.zeros((20, 20), bool)
     truth[5:15, 5:15] = True
     probability = np.where(truth, 0.33, 0.18)
-    dice = np.array([decision.dice_by_threshold(probability, truth)] * 3)
-    assert 0.18 <= decision.best_threshold(dice) < 0.33
-    assert decision.nested_dice(dice) == pytest.approx([1, 1, 1])
+    scores = _scores(np.array([decision.dice_by_threshold(probability, truth)] * 3))
+    assert 0.18 <= decision.choose(scores).threshold < 0.33
+    assert decision.nested_dice(scores) == pytest.approx([1, 1, 1])
 
 
 def test_no_patient_has_a_say_in_the_threshold_it_is_measured_at():
@@ -18,5 +24,21 @@ def test_no_patient_has_a_say_in_the_threshold_it_is_measured_at():
     dice = np.full((3, len(decision.THRESHOLDS)), 0.1)
     dice[:2, 0] = 0.2
     dice[2, -1] = 1.0
-    assert decision.best_threshold(dice) == decision.THRESHOLDS[-1]
-    assert decision.nested_dice(dice)[2] == pytest.approx(0.1)
+    assert decision.choose(_scores(dice)).threshold == decision.THRESHOLDS[-1]
+    assert decision.nested_dice(_scores(dice))[2] == pytest.approx(0.1)
+
+
+def test_the_least_peak_is_the_highest_that_costs_no_patient():
+    dice = np.full((3, len(decision.THRESHOLDS)), 0.8)
+    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9]))
+    assert chosen.least_peak == 0.7
+    # A patient of whom nothing right is found costs nothing when his mask is made empty.
+    dice[1] = 0
+    assert decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9])).least_peak == 0.85
+
+
+def test_an_unsure_image_gets_the_dice_of_an_empty_mask():
+    dice = np.full((2, len(decision.THRESHOLDS)), 0.5)
+    at = Decision(threshold=0.3, least_peak=0.6)
+    assert list(_scores(dice, peak=[0.5, 0.7]).at(at)) == [0, 0.5]
+    assert list(_scores(dice, peak=[0.5, 0.7], blank=1.0).at(at)) == [1, 0.5]

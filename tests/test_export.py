@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,12 +11,19 @@ import torch
 
 from export import __main__ as export
 from export import int8, onnx_file
-from export.run import averaged_network
+from export.graph import PixelsToMask
+from export.run import averaged_network, load_run
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
-from train import augment, fit
-from train import run as train_run
+from train import fit
+from train.decision import Decision
+
+
+def decide(path: Path, threshold: float, least_peak: float = 0.01) -> str:
+    decision = {"threshold": threshold, "least_peak": least_peak, "measured": "mean 0.5"}
+    path.write_text(json.dumps(decision))
+    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +31,11 @@ def run(tmp_path_factory):
     """A finished run whose network calls about as much tumour as not."""
     folder = tmp_path_factory.mktemp("runs")
     data = draw_data(folder / "data", patients=10, controls=5)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_run, "STEPS_PER_EPOCH", 2)
-        patch.setattr(augment, "WINDOW", (64, 64))
-        (folder / "small.toml").write_text("scales = [[1.0, 1.0]]\nepochs = 1\n")
-        start = ["--data", str(data), "--config", str(folder / "small.toml")]
-        assert fit.main([*start, "--out", str(folder / "run")]) == 0
+    (folder / "small.toml").write_text(
+        "scales = [[1.0, 0.25]]\nepochs = 1\nsteps_per_epoch = 2\npatients_per_batch = 2\n"
+    )
+    start = ["--data", str(data), "--config", str(folder / "small.toml")]
+    assert fit.main([*start, "--out", str(folder / "run")]) == 0
     state = torch.load(folder / "run/last.pt", weights_only=True)
     network = averaged_network(state)
     uptake = torch.from_numpy(255 - phantom(448, 384)[0])[None, None] / 255
@@ -36,7 +43,7 @@ def run(tmp_path_factory):
         median = network(uptake).median()
     state["average"]["module.head.bias"] -= median
     torch.save(state, folder / "run/last.pt")
-    (folder / "run/threshold.json").write_text('{"threshold": 0.5}')
+    decide(folder / "run/decision.json", 0.5)
     return folder / "run"
 
 
@@ -67,10 +74,30 @@ def test_the_file_does_what_the_network_does_on_mirrored_images_too(exported):
     assert (mask != mirrored).mean() < 1e-3
 
 
+def test_the_file_finds_the_same_in_an_image_on_its_head_and_under_salt_and_pepper(exported):
+    segmenter = Segmenter.load(exported)
+    pixels, _ = phantom(300, 200, seed=4)
+    mask = segmenter(pixels)
+    assert 0 < (mask > 0).mean() < 1
+    turned = segmenter(np.ascontiguousarray(pixels[::-1]))[::-1]
+    assert (mask != turned).mean() < 1e-3
+    speckled = pixels.copy()
+    speckled[::20, ::20] = 0
+    assert (mask != segmenter(speckled)).mean() < 1e-2
+
+
+def test_an_image_of_which_the_network_is_nowhere_sure_gets_an_empty_mask(run):
+    segmentation, *_ = load_run(run)
+    pixels = torch.from_numpy(phantom(128, 128)[0])
+    with torch.no_grad():
+        assert PixelsToMask(segmentation, Decision(0.5, 0.01))(pixels).any()
+        assert not PixelsToMask(segmentation, Decision(0.5, 1 - 1e-9))(pixels).any()
+
+
 def test_the_file_says_what_made_it(exported, run):
     metadata = Segmenter.load(exported).metadata
     assert metadata["folds"] == "fold 0 of 5 held out, seed 0"
-    assert metadata["dice"].startswith("mean 0.")
+    assert metadata["dice"] == "mean 0.5"
     assert metadata["data_fingerprint"] == json.loads((run / "folds.json").read_text())["data"]
     assert json.loads(metadata["training"])["epochs"] == 1
     assert {"source_commit", "version", "threshold", "opset"} <= set(metadata)
@@ -100,7 +127,8 @@ def quick(monkeypatch, exported):
 def test_a_network_that_differs_is_refused_and_the_old_file_stays(run, tmp_path, capsys, quick):
     out = tmp_path / "model.onnx"
     out.write_bytes(b"good")
-    assert export.main(["--run", str(run), "--out", str(out), "--threshold", "0.05"]) == 1
+    other = decide(tmp_path.parent / "decision.json", 0.05)
+    assert export.main(["--run", str(run), "--out", str(out), "--decision", other]) == 1
     assert out.read_bytes() == b"good"
     assert list(tmp_path.iterdir()) == [out]
     output = capsys.readouterr()
@@ -148,14 +176,15 @@ def test_other_data_than_the_runs_is_refused(run, tmp_path, capsys, quick):
     assert "not the data that the run was trained on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("threshold", ["0", "1.5"])
-def test_a_threshold_that_is_no_probability_is_refused(run, tmp_path, capsys, threshold):
+@pytest.mark.parametrize("numbers", [(0, 0.5), (1.5, 0.5), (0.5, 1)])
+def test_a_decision_that_is_no_probability_is_refused(run, tmp_path, capsys, numbers):
     out = tmp_path / "model.onnx"
-    assert export.main(["--run", str(run), "--out", str(out), "--threshold", threshold]) == 2
+    decision = decide(tmp_path / "decision.json", *numbers)
+    assert export.main(["--run", str(run), "--out", str(out), "--decision", decision]) == 2
     assert "expected a probability" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("missing", ["last.pt", "folds.json", "held_out.csv", "threshold.json"])
+@pytest.mark.parametrize("missing", ["last.pt", "folds.json", "upright.json", "decision.json"])
 def test_an_unfinished_run_is_refused_by_name(run, tmp_path, capsys, missing):
     copy = tmp_path / "run"
     copy.mkdir()

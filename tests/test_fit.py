@@ -13,11 +13,14 @@ import torch
 from PIL import Image
 
 from tests.folders import draw_data
-from train import augment, fit, run
+from train import fit, oof, run
 
-SMALL = {"run.STEPS_PER_EPOCH": 2, "report.PREVIEWS": 2}
-SCALES = "scales = [[0.5, 0.5], [1.0, 1.0]]\n"  # of WINDOW: multiples of the stride
-WINDOW = (128, 128)
+SMALL = """
+steps_per_epoch = 2
+scales = [[0.5, 0.25], [1.0, 0.5]]
+patients_per_batch = 2
+controls_per_batch = 1
+"""
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +28,7 @@ def data(tmp_path_factory):
     return draw_data(tmp_path_factory.mktemp("data"), patients=10, controls=5)
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    for name, value in SMALL.items():
-        monkeypatch.setattr(f"train.{name}", value)
-    monkeypatch.setattr(augment, "WINDOW", WINDOW)
-
-
-def _config(folder, text: str = SCALES) -> str:
+def _config(folder, text: str = SMALL) -> str:
     (folder / "small.toml").write_text(text)
     return str(folder / "small.toml")
 
@@ -59,11 +55,13 @@ def test_a_run_leaves_log_figures_folds_and_held_out_figures(data, tmp_path, cap
         with Image.open(out / picture) as image:
             assert image.width > 200
     folds = json.loads((out / "folds.json").read_text())["folds"]
-    held_out = _rows(out / "held_out.csv")
+    held_out = json.loads((out / "held_out.json").read_text())
     assert {row["name"] for row in held_out} == {name for name, fold in folds.items() if fold == 1}
-    patients = [row for row in held_out if row["dice"]]
-    assert len(patients) == 2
-    assert "held-out patients: 2, Dice mean" in capsys.readouterr().out
+    assert len(oof.patients_of(held_out)) == 2
+    decided = json.loads((out / "decision.json").read_text())
+    assert 0 < decided["threshold"] < 1
+    assert decided["measured"].endswith("of 2 held-out patients")
+    assert decided["measured"] in capsys.readouterr().out
     assert not list(out.glob("*partial*"))
 
 
@@ -85,18 +83,13 @@ def test_resuming_gives_what_an_unbroken_run_gives(data, tmp_path, monkeypatch):
 
     whole, resumed = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    for name in ("held_out.csv", "folds.json"):
+    for name in ("held_out.json", "decision.json", "folds.json"):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "broken" / name).read_text()
 
 
 def test_kill_9_loses_at_most_the_epoch_in_hand(data, tmp_path):
     out = tmp_path / "run"
-    settings = "; ".join(f"{name} = {value}" for name, value in SMALL.items())
-    program = (
-        f"import sys; from train import augment, fit, report, run; {settings}; "
-        f"augment.WINDOW = {WINDOW}; sys.exit(fit.main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", program, "--data", str(data), "--out", str(out)]
+    command = [sys.executable, "-m", "train.fit", "--data", str(data), "--out", str(out)]
     command += ["--config", _config(tmp_path)]
     killed = subprocess.Popen(
         [*command, "--epochs", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -120,7 +113,7 @@ def test_kill_9_loses_at_most_the_epoch_in_hand(data, tmp_path):
 def test_a_time_budget_ends_the_run(data, tmp_path):
     assert _start(data, tmp_path / "run", "--minutes", "0.01", "--fold", "none") == 0
     assert len(_rows(tmp_path / "run/log.csv")) < 20
-    assert not (tmp_path / "run/held_out.csv").exists()
+    assert not (tmp_path / "run/held_out.json").exists()
 
 
 def test_a_run_is_never_overwritten(data, tmp_path, capsys):

@@ -5,6 +5,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from train.augment import WINDOW
+from train.network import STRIDE
+
 
 @dataclass(frozen=True)
 class Config:
@@ -15,6 +18,7 @@ class Config:
     fold: int | None = 0
     minutes: float | None = None
     epochs: int | None = None
+    steps_per_epoch: int = 300
     seed: int = 0
     fold_seed: int = 0
     patients_per_batch: int = 5
@@ -32,6 +36,7 @@ class Config:
     precision: str = "float32"
     encoder_weights: str | None = None
     start_from: str | None = None
+    start_from_sha256: str | None = None
 
     def __post_init__(self) -> None:
         # Checkpoints and TOML know lists only.
@@ -39,7 +44,19 @@ class Config:
 
 
 # What the command line and the data decide, not an experiment.
-_NOT_IN_FILES = {"data", "source_commit", "fold"}
+_NOT_IN_FILES = {"data", "source_commit", "fold", "start_from_sha256"}
+
+
+def _parse(path: Path) -> dict:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as TOML ({error})") from error
+
+
+def about(path: Path) -> str:
+    """What the experiment is for: its setting `about`; raises ValueError."""
+    return str(_parse(path).get("about", "")).strip()
 
 
 def read(path: Path) -> dict:
@@ -47,10 +64,8 @@ def read(path: Path) -> dict:
 
     Raises ValueError where it cannot be read, names an unknown setting or has a wrong type.
     """
-    try:
-        settings = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as TOML ({error})") from error
+    settings = _parse(path)
+    settings.pop("about", None)
     known = {f.name: f for f in dataclasses.fields(Config) if f.name not in _NOT_IN_FILES}
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(f"{path}: {unknown[0]} is no setting; expected {', '.join(known)}")
@@ -65,4 +80,9 @@ def read(path: Path) -> dict:
         )
         if wrong:
             raise ValueError(f"{path}: {name} is {value!r}, expected such as {default!r}")
+    for _, scale in settings.get("scales", ()):
+        if any(side * scale % STRIDE for side in WINDOW):
+            raise ValueError(
+                f"{path}: scale {scale} makes {WINDOW[0]}×{WINDOW[1]} no multiple of {STRIDE}"
+            )
     return settings

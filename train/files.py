@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,3 +18,9 @@ def replacing(path: Path) -> Iterator[Path]:
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file whole."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")

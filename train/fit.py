@@ -1,7 +1,7 @@
 """Train one network: `python -m train.fit --data DIR --out runs/NAME --minutes 30`.
 
 The run's folder gets config.json, folds.json, log.csv, curves.png, preview.png, last.pt and, at the
-end, held_out.csv, held_out.npz and threshold.json. After an interruption,
+end, held_out.json and decision.json. After an interruption,
 `python -m train.fit --resume --out runs/NAME` goes on; for a finished run it writes the figures of
 the held-out patients again. Exit codes: 0 done, 2 bad input, 130 interrupted.
 """
@@ -19,9 +19,9 @@ from tqdm import tqdm
 from train import config, dataset, evaluate, figures, report
 from train.config import Config
 from train.dataset import Case
-from train.files import replacing
-from train.provenance import source_commit
-from train.run import STEPS_PER_EPOCH, Run
+from train.files import write_json
+from train.provenance import sha256, source_commit
+from train.run import Run
 from train.transplant import Donor
 
 
@@ -50,9 +50,9 @@ def fit(run: Run, cases: list[Case]) -> None:
     else:
         if run.config.start_from:
             run.start_from(Path(run.config.start_from), patients, controls, facts["data"])
-        for name, content in (("folds", facts), ("config", asdict(run.config))):
-            with replacing(run.out / f"{name}.json") as partial:
-                partial.write_text(json.dumps(content, indent=1))
+        write_json(run.out / "folds.json", facts)
+        write_json(run.out / "config.json", asdict(run.config))
+    write_json(run.out / "upright.json", run.learn_upright(training))
     while not run.finished():
         loss = run.train_epoch(patients, controls, donors)
         dice = evaluate.dice_of_patients(run.predict(held_out_patients), held_out)
@@ -79,13 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     budget = parser.add_mutually_exclusive_group()
     parser.add_argument("--config", type=Path, help="settings as in train/experiments/*.toml")
     budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
-    budget.add_argument("--epochs", type=int, help=f"epochs of {STEPS_PER_EPOCH} steps")
+    budget.add_argument("--epochs", type=int, help="epochs, 300 steps each")
     parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
     parser.add_argument("--encoder-weights", type=Path, help="torchvision mobilenet_v2 state dict")
     parser.add_argument("--start-from", type=Path, help="go on from a model.onnx of this project")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"),
-        help="bfloat16 autocast is the default on CUDA; on a CPU it pays where AMX is there",
+        help="bfloat16 is the default on CUDA; on a CPU it pays where AMX or AVX512-BF16 is there",
     )  # fmt: skip
     return parser
 
@@ -113,6 +113,8 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
     for name in ("seed", "precision", "encoder_weights", "start_from"):
         if (value := getattr(arguments, name)) is not None:
             settings[name] = str(value) if isinstance(value, Path) else value
+    if start := settings.get("start_from"):
+        settings["start_from_sha256"] = sha256(Path(start))
     run_config = Config(
         data=str(arguments.data),
         source_commit=source_commit("train", "serve"),

@@ -1,5 +1,6 @@
 """Which code a run or an artifact comes from."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -23,3 +24,11 @@ def source_commit(*folders: str) -> str:
         return f"{commit}-dirty" if git("status", "--porcelain", "--", *folders) else commit
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content; raises ValueError where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error

@@ -1,14 +1,14 @@
 """What a run writes for people and for the export: log, previews, figures of the held-out."""
 
 import csv
-import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from train import decision, evaluate, figures
+from train import decision, evaluate, figures, oof
 from train.dataset import Case
-from train.files import replacing
+from train.files import replacing, write_json
 from train.run import Run
 
 PREVIEWS = 8
@@ -61,36 +61,20 @@ def preview(run: Run, cases: list[Case], dice: dict[str, float]) -> None:
 
 
 def held_out_figures(run: Run, held_out: list[Case]) -> None:
-    """Write what the final network says of everyone it was not trained on."""
-    probabilities = run.predict(held_out)
-    with replacing(run.out / "held_out.npz") as partial:
-        np.savez_compressed(
-            partial, **{k: (v * 255).round().astype(np.uint8) for k, v in probabilities.items()}
-        )
-    patients = [c for c in held_out if c.is_patient]
-    dice = np.array([decision.dice_by_threshold(probabilities[c.name], c.truth) for c in patients])
-    threshold = decision.best_threshold(dice)
-    nested = decision.nested_dice(dice)
-    dice_of = dict(zip((c.name for c in patients), nested, strict=True))
-    masks = {name: probability > threshold for name, probability in probabilities.items()}
-    rows = [
-        {
-            "name": c.name,
-            "height": c.truth.shape[0],
-            "lesion_area": int(c.truth.sum()),
-            "predicted_area": int(masks[c.name].sum()),
-            "dice": f"{dice_of[c.name]:.4f}" if c.name in dice_of else "",
-        }
-        for c in held_out
-    ]
-    write_csv(run.out / "held_out.csv", tuple(rows[0]), rows)
-    with replacing(run.out / "threshold.json") as partial:
-        partial.write_text(json.dumps({"threshold": threshold}) + "\n")
-    empty = [not masks[c.name].any() for c in held_out if not c.is_patient]
+    """Write what the final network says of everyone it was not trained on, and what to decide."""
+    rows = oof.records(run.segmentation(), held_out, run.device)
+    patients = oof.patients_of(rows)
+    scores = oof.scores(patients)
+    decided, nested = decision.choose(scores), decision.nested_dice(scores)
+    measured = (
+        f"mean {nested.mean():.4f}, median {np.median(nested):.4f}, below {evaluate.MISSED}: "
+        f"{(nested < evaluate.MISSED).sum()} of {len(nested)} held-out patients"
+    )
+    write_json(run.out / "held_out.json", rows)
+    write_json(run.out / "decision.json", asdict(decided) | {"measured": measured})
+    empty = oof.share_of_empty(rows, decided)
     print(
-        f"held-out patients: {len(nested)}, Dice mean {nested.mean():.4f}, "
-        f"median {np.median(nested):.4f}, missed (< {evaluate.MISSED}) "
-        f"{int((nested < evaluate.MISSED).sum())}, at thresholds chosen on the others; "
-        f"threshold {threshold}"
-        + (f"; {np.mean(empty):.0%} of controls are empty" if empty else "")
+        f"Dice {measured}, each at the decision best for the others; "
+        f"threshold {decided.threshold}, least peak {decided.least_peak}"
+        + (f"; {empty:.0%} of controls are empty" if empty is not None else "")
     )

@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from train import augment, evaluate, losses, warm_start
+from train import augment, canonical, evaluate, losses, warm_start
 from train.config import Config
 from train.dataset import Case
 from train.files import replacing
 from train.network import MobileNetUNet, load_encoder_weights
 from train.transplant import Donor, transplant
 
-STEPS_PER_EPOCH = 300
 WARM_UP = 0.03
 GRADIENT_NORM = 5.0
 WARM_START_BATCHES = 20
@@ -146,10 +145,10 @@ class Run:
         """Share of the run done, by time where a time budget is set, else by steps."""
         if self.config.minutes is not None:
             return min(1.0, (self.seconds + time.monotonic() - since) / 60 / self.config.minutes)
-        return (self.epoch + step / STEPS_PER_EPOCH) / self.config.epochs
+        return (self.epoch + step / self.config.steps_per_epoch) / self.config.epochs
 
     def train_epoch(self, patients: list[Case], controls: list[Case], donors: list[Donor]) -> float:
-        """STEPS_PER_EPOCH steps, fewer when the time is up; return the mean loss."""
+        """config.steps_per_epoch steps, fewer when the time is up; return the mean loss."""
         # All randomness of an epoch follows from its number: resuming needs no generator state.
         rng = np.random.default_rng((self.config.seed, self.epoch))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -159,7 +158,7 @@ class Run:
         self.network.train()
         since, total, taken = time.monotonic(), 0.0, 0
         steps = tqdm(
-            range(STEPS_PER_EPOCH),
+            range(self.config.steps_per_epoch),
             desc=f"epoch {self.epoch + 1}",
             unit="step",
             leave=False,
@@ -191,9 +190,20 @@ class Run:
     def finished(self) -> bool:
         return self.progress(0, time.monotonic()) >= 1
 
+    def learn_upright(self, training: list[Case]) -> list[float]:
+        """Learn which way up bodies are, for `predict`; return the weights, for the export."""
+        weights = canonical.learn_upright(training)
+        self.upright = canonical.Upright(weights)
+        return weights
+
+    def segmentation(self) -> evaluate.Segmentation:
+        """The averaged network as it is exported; after `learn_upright` only."""
+        return evaluate.Segmentation(self.average.module, self.upright).to(self.device)
+
     def predict(self, cases: list[Case]) -> dict[str, np.ndarray]:
-        """Tumour probability of the averaged network, float32 H×W by name."""
+        """Tumour probability, float32 H×W by name."""
+        segmentation = self.segmentation()
         return {
-            case.name: evaluate.tumour_probability(self.average.module, case.uptake, self.device)
+            case.name: evaluate.tumour_probability(segmentation, case.uptake, self.device)
             for case in tqdm(cases, desc="held-out images", unit="image", leave=False, disable=None)
         }

@@ -62,7 +62,7 @@ def load(network: MobileNetUNet, model: onnx.ModelProto, batches: Iterable[Tenso
     statistics from them. Raises ValueError where the model holds another network.
     """
     weights = {
-        i.name.removeprefix("network."): torch.from_numpy(numpy_helper.to_array(i).copy())
+        i.name.rpartition("network.")[2]: torch.from_numpy(numpy_helper.to_array(i).copy())
         for i in model.graph.initializer
     }
     normed = list(normed_convolutions(network))

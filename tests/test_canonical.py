@@ -1,0 +1,73 @@
+"""Images as scorers have changed them come out as they were."""
+
+import numpy as np
+import pytest
+import torch
+
+from serve.phantom import phantom
+from train import canonical
+from train.dataset import Case
+
+
+def _uptake(seed: int, size: tuple[int, int] = (200, 120)) -> np.ndarray:
+    return 255 - phantom(*size, seed=seed)[0]
+
+
+def _image(uptake: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(uptake))[None, None] / 255
+
+
+@pytest.fixture(scope="module")
+def upright() -> canonical.Upright:
+    cases = [Case(f"control_{i}", _uptake(i), np.zeros((200, 120), bool)) for i in range(8)]
+    return canonical.Upright(canonical.learn_upright(cases))
+
+
+@pytest.mark.parametrize("size", [(200, 120), (489, 400), (991, 400), (333, 251)])
+def test_bodies_nobody_learnt_from_are_told_from_bodies_on_their_head(upright, size):
+    for seed in range(100, 105):
+        uptake = _uptake(seed, size)
+        assert not upright.on_head(_image(uptake)).any()
+        assert not upright.on_head(_image(uptake[:, ::-1])).any()
+        assert upright.on_head(_image(uptake[::-1])).all()
+        assert upright.on_head(_image(uptake[::-1, ::-1])).all()
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_image_without_up_or_down_is_left_as_it_is(upright, value):
+    assert not upright.on_head(torch.full((1, 1, 40, 30), float(value))).any()
+
+
+def test_turning_touches_only_those_on_their_head():
+    images = torch.arange(12.0).reshape(2, 1, 3, 2)
+    turned = canonical.Upright.turn(images, torch.tensor([True, False])[:, None, None, None])
+    assert torch.equal(turned[0], images[0].flip(1))
+    assert torch.equal(turned[1], images[1])
+
+
+def test_salt_and_pepper_goes_and_a_clean_image_stays():
+    uptake = _uptake(3, (489, 400))
+    clean = _image(uptake)
+    kept = canonical.without_impulses(clean)
+    assert (kept != clean).float().mean() < 1e-3
+
+    chance = np.random.default_rng(0).random(uptake.shape)
+    noisy = np.where(chance < 0.03, 0, np.where(chance > 0.97, 255, uptake)).astype(np.uint8)
+    before = (_image(noisy) - clean).abs() > 0.2
+    after = (canonical.without_impulses(_image(noisy)) - clean).abs() > 0.2
+    assert before.float().mean() > 0.02
+    assert after.sum() < 0.05 * before.sum()
+
+
+def test_values_between_the_extremes_are_never_touched():
+    image = torch.zeros(1, 1, 9, 9)
+    image[0, 0, 4, 4] = 0.9
+    assert torch.equal(canonical.without_impulses(image), image)
+    image[0, 0, 4, 4] = 1.0
+    assert not canonical.without_impulses(image).any()
+
+
+def test_the_smallest_image_goes_through(upright):
+    pixel = torch.full((1, 1, 1, 1), 0.5)
+    assert torch.equal(canonical.without_impulses(pixel), pixel)
+    assert not upright.on_head(pixel).any()

@@ -1,0 +1,104 @@
+"""Folds are trained, put together and reported; what is done is not done again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.folders import draw_data
+from train import comparison, crossval, oof
+
+RECIPE = """about = "As small as it gets."
+epochs = 1
+steps_per_epoch = 2
+scales = [[1.0, 0.25]]
+patients_per_batch = 1
+controls_per_batch = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crossval")
+    draw_data(folder / "data", patients=10, controls=5)
+    (folder / "tiny.toml").write_text(RECIPE)
+    assert _run(folder, "--folds", "0", "3", "--jobs", "2") == 0
+    return folder
+
+
+def _run(folder, *more: str) -> int:
+    options = {"config": "tiny.toml", "data": "data", "out": "runs", "artifacts": "artifacts"}
+    arguments = [f"--{name}={folder / path}" for name, path in options.items()]
+    return crossval.main([*arguments, *more])
+
+
+def _result(folder) -> dict:
+    return json.loads((folder / "artifacts/experiments/tiny.json").read_text())
+
+
+def test_everyone_of_the_folds_is_measured_once_by_who_never_saw_them(folder):
+    result = _result(folder)
+    folds = json.loads((folder / "runs/fold-0/folds.json").read_text())["folds"]
+    assert {row["name"]: row["fold"] for row in result["people"]} == {
+        name: fold for name, fold in folds.items() if fold in (0, 3)
+    }
+    assert set(result["runs"]) == {"0", "3"}
+    for row in oof.patients_of(result["people"]):
+        assert set(oof.VARIANTS) <= set(row)
+
+
+def test_the_decision_for_the_export_says_how_it_was_measured(folder):
+    decided = json.loads((folder / "runs/decision.json").read_text())
+    assert "4 held-out patients of fold 0, 3" in decided["measured"]
+    assert 0 < decided["threshold"] < 1
+
+
+def test_the_report_tells_of_the_experiment(folder):
+    text = (folder / "artifacts/EXPERIMENTS.md").read_text()
+    assert "| [tiny](../train/experiments/tiny.toml) | 0, 3 | 4 |" in text
+    assert "As small as it gets." in text
+    for plot in ("dice", "tiny"):
+        assert (folder / f"artifacts/experiments/{plot}.png").stat().st_size > 1000
+
+
+def test_what_is_done_is_not_trained_again_and_the_report_stays_the_same(folder):
+    before = {p: p.read_bytes() for p in (folder / "artifacts").rglob("*.[jm]*")}
+    checkpoint = (folder / "runs/fold-0/last.pt").stat().st_mtime_ns
+    assert _run(folder, "--folds", "0", "3") == 0
+    assert (folder / "runs/fold-0/last.pt").stat().st_mtime_ns == checkpoint
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_that_fails_is_named_with_its_log(folder, capsys):
+    broken = folder / "broken"
+    draw_data(broken / "data", patients=2, controls=0)
+    (broken / "tiny.toml").write_text(RECIPE)
+    assert _run(broken, "--folds", "1") == 1
+    assert "fold 1 failed" in capsys.readouterr().err
+    assert "--fold none" in (broken / "runs/fold-1/fit.log").read_text()
+    assert not (broken / "artifacts").exists()
+
+
+def test_a_recipe_without_a_budget_is_refused(tmp_path, capsys):
+    (tmp_path / "tiny.toml").write_text('about = "x"\n')
+    assert _run(tmp_path) == 2
+    assert "needs a budget" in capsys.readouterr().err
+
+
+def test_robustness_is_what_the_mean_loses_at_the_decision():
+    steps = len(oof.decision.THRESHOLDS)
+    people = []
+    for i, dice in enumerate((0.9, 0.7)):
+        row = {"name": f"patient_{i}", "height": 1, "area": 9, "lesions": 1, "peak": 0.9}
+        row["dice"] = [dice] * steps
+        people.append(row | {name: [dice] * steps for name in oof.VARIANTS})
+        people[-1]["upside_down"] = [dice - 0.2] * steps
+    people.append({"name": "control_0", "height": 1, "area": 0, "peak": 0.5})
+    people.append({"name": "control_1", "height": 1, "area": 0, "peak": 0.95})
+    runs = {"0": {"minutes": 3.0}}
+    found = comparison.summary({"name": "n", "about": "", "runs": runs, "people": people})
+    assert found.robust["upside_down"] == pytest.approx(0.2)
+    assert found.robust["left_right"] == 0
+    assert found.empty == 0.5
+    assert found.nested.mean() == pytest.approx(0.8)
+    assert found.standard_error == pytest.approx(np.std([0.9, 0.7], ddof=1) / np.sqrt(2))

@@ -1,0 +1,97 @@
+"""Going on from a file as the export writes it."""
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from train import warm_start
+from train.network import MobileNetUNet
+
+
+@pytest.fixture(scope="module")
+def network() -> MobileNetUNet:
+    """A network whose norms have seen something, so that folding them changes the weights."""
+    torch.manual_seed(0)
+    network = MobileNetUNet().train()
+    with torch.no_grad():
+        for _ in range(5):
+            network(torch.rand(4, 1, 128, 128))
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(std=0.3)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def folded(network) -> onnx.ModelProto:
+    """What the export leaves of it: convolutions with the norms folded in."""
+    arrays = {"head.weight": network.head.weight, "head.bias": network.head.bias}
+    for name, conv, norm in warm_start.normed_convolutions(network):
+        factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+        arrays[f"{name}.weight"] = conv.weight * factor[:, None, None, None]
+        arrays[f"{name}.weight_bias"] = norm.bias - norm.running_mean * factor
+    initializers = [
+        onnx.numpy_helper.from_array(value.detach().numpy(), f"segmentation.network.{name}")
+        for name, value in arrays.items()
+    ]
+    return onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], initializers))
+
+
+def _batches() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(4, 1, 128, 128, generator=generator) for _ in range(3)]
+
+
+def test_the_network_does_what_the_file_does(network, folded):
+    torch.manual_seed(1)
+    other = MobileNetUNet()
+    warm_start.load(other, folded, _batches())
+    other.eval()
+    image = torch.rand(1, 1, 192, 128)
+    with torch.no_grad():
+        assert torch.allclose(other(image), network(image), atol=1e-3, rtol=1e-3)
+
+
+def test_it_does_nearly_the_same_with_the_statistics_of_a_batch(folded):
+    """Otherwise the first steps of training would undo what was learnt."""
+    other = MobileNetUNet()
+    batches = _batches()
+    warm_start.load(other, folded, batches)
+    with torch.no_grad():
+        expected = other.eval()(batches[0])
+        found = other.train()(batches[0])
+    assert (found - expected).abs().mean() < 0.1 * expected.std()
+
+
+def test_another_network_is_refused(folded):
+    other = onnx.ModelProto()
+    other.CopyFrom(folded)
+    del other.graph.initializer[0]
+    with pytest.raises(ValueError, match="another network"):
+        warm_start.load(MobileNetUNet(), other, _batches())
+
+
+def _trained_without(fold: int | None, data: str = "d") -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    trained = f'{{"fold": {"null" if fold is None else fold}}}'
+    onnx.helper.set_model_props(model, {"training": trained, "data_fingerprint": data})
+    return model
+
+
+@pytest.mark.parametrize(("seen_without", "fold"), [(0, 0), (0, None), (None, None)])
+def test_who_was_never_seen_may_be_held_out(seen_without, fold):
+    warm_start.refuse_leak(_trained_without(seen_without), fold, "d")
+
+
+@pytest.mark.parametrize(("seen_without", "data"), [(1, "d"), (None, "d"), (0, "other")])
+def test_who_may_have_been_seen_cannot_be_held_out(seen_without, data):
+    with pytest.raises(ValueError, match="fold 0 cannot be held out"):
+        warm_start.refuse_leak(_trained_without(seen_without, data), 0, "d")
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"model\.onnx"):
+        warm_start.read(tmp_path / "model.onnx")

@@ -1,0 +1,83 @@
+"""What has been done to some images on their way here, undone before the network sees them.
+
+Salt and pepper is filtered out, and bodies on their head are turned. So neither has to be learnt
+by the network, and an image that is as it should be goes through as it is.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from train.dataset import Case
+
+LEAST_IMPULSE = 40 / 255
+"""How much a pixel of salt or pepper stands out from its neighbours' median, at least."""
+ROWS, COLUMNS = 16, 8
+"""Of the thumbnail that tells which way up a body is."""
+CELL = 8
+"""Pixels, in each direction, whose mean is taken before the thumbnail is made."""
+RIDGE = 0.1
+
+
+def _median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
+
+
+def without_impulses(uptake: Tensor) -> Tensor:
+    """N×1×H×W uptake in 0..1 -> the same with salt and pepper replaced.
+
+    Only pixels at 0 or 1 that stand out by LEAST_IMPULSE are touched. They take the median of
+    three columns of the medians of three rows, which is cheaper than that of all nine.
+    """
+    x = F.pad(uptake, (1, 1, 1, 1), mode="replicate")
+    x = _median_of_three(x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:])
+    median = _median_of_three(x[..., :-2], x[..., 1:-1], x[..., 2:])
+    extreme = (uptake <= 0) | (uptake >= 1)
+    return torch.where(extreme & ((uptake - median).abs() > LEAST_IMPULSE), median, uptake)
+
+
+def top_minus_bottom(uptake: Tensor) -> Tensor:
+    """N×1×H×W uptake -> N×(ROWS/2·COLUMNS): thumbnail minus thumbnail upside-down, upper half.
+
+    It changes its sign when the image is turned upside-down, and stays when it is mirrored.
+    """
+    height, width = uptake.shape[-2:]
+    down, right = -height % CELL, -width % CELL
+    x = F.pad(uptake, (right // 2, right - right // 2, down // 2, down - down // 2))
+    x = F.interpolate(F.avg_pool2d(x, CELL), (ROWS, COLUMNS), mode="bilinear", align_corners=False)
+    x = x + x.flip(3)
+    return (x - x.flip(2))[:, :, : ROWS // 2].flatten(1)
+
+
+class Upright(nn.Module):
+    """Turns bodies that are on their head, and whatever was drawn on them back.
+
+    weights: float32 [ROWS/2·COLUMNS], as `learn_upright` gives them.
+    """
+
+    def __init__(self, weights: list[float]):
+        super().__init__()
+        self.register_buffer("weights", torch.tensor(weights))
+
+    def on_head(self, uptake: Tensor) -> Tensor:
+        """N×1×H×W uptake -> bool N×1×1×1."""
+        return ((top_minus_bottom(uptake) * self.weights).sum(1) < 0)[:, None, None, None]
+
+    @staticmethod
+    def turn(images: Tensor, on_head: Tensor) -> Tensor:
+        """Turn upside-down those images, N×1×H×W, that are on their head."""
+        return torch.where(on_head, images.flip(2), images)
+
+
+def learn_upright(cases: list[Case]) -> list[float]:
+    """Weights such that the weighted sum over `top_minus_bottom` of each case is about 1.
+
+    Ridge regression in closed form. As the features of a turned image are the negative ones, the
+    sum over those is -1.
+    """
+    features = np.concatenate(
+        [top_minus_bottom(torch.from_numpy(c.uptake)[None, None] / 255).numpy() for c in cases]
+    ).astype(np.float64)
+    inner = features.T @ features + RIDGE * np.eye(features.shape[1])
+    return np.linalg.solve(inner, features.sum(axis=0)).astype(np.float32).tolist()

@@ -1,0 +1,241 @@
+"""The story of all experiments: artifacts/experiments/*.json -> artifacts/EXPERIMENTS.md and plots.
+
+Only numbers are kept, none of a patient's image.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from train import decision, evaluate, oof
+from train.decision import Decision, Scores
+from train.figures import plt
+from train.files import replacing
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """One experiment over everyone it held out.
+
+    nested: Dice of each patient at the decision best for the others. robust: by variant, what the
+    mean loses at `decision`.
+    """
+
+    name: str
+    about: str
+    folds: list[int]
+    minutes: float
+    patients: list[dict]
+    scores: Scores
+    decision: Decision
+    nested: np.ndarray
+    robust: dict[str, float]
+    empty: float | None
+    controls: list[dict]
+
+    @property
+    def standard_error(self) -> float:
+        return float(self.nested.std(ddof=1) / np.sqrt(len(self.nested)))
+
+    @property
+    def missed(self) -> int:
+        return int((self.nested < evaluate.MISSED).sum())
+
+    def measured(self) -> str:
+        """One line for metadata."""
+        folds = ", ".join(map(str, self.folds))
+        return (
+            f"mean {self.nested.mean():.4f} ± {self.standard_error:.4f}, median "
+            f"{np.median(self.nested):.4f}, below {evaluate.MISSED}: {self.missed} of "
+            f"{len(self.nested)} held-out patients of fold {folds}"
+        )
+
+
+def read_log(path: Path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def summary(result: dict) -> Summary:
+    """Of what `train.crossval.collect` gives."""
+    patients = oof.patients_of(result["people"])
+    scores = oof.scores(patients)
+    decided = decision.choose(scores)
+    plain = scores.at(decided).mean()
+    return Summary(
+        name=result["name"],
+        about=result["about"],
+        folds=sorted(int(fold) for fold in result["runs"]),
+        minutes=float(np.mean([run["minutes"] for run in result["runs"].values()])),
+        patients=patients,
+        scores=scores,
+        decision=decided,
+        nested=decision.nested_dice(scores),
+        robust={
+            variant: float(plain - oof.scores(patients, variant).at(decided).mean())
+            for variant in oof.VARIANTS
+        },
+        empty=oof.share_of_empty(result["people"], decided),
+        controls=[row for row in result["people"] if "dice" not in row],
+    )
+
+
+def bootstrap(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean by resampling patients, seed 0."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def keep(result: dict, artifacts: Path) -> None:
+    """Write an experiment's numbers, one person a line so that a change can be read."""
+    folder = artifacts / "experiments"
+    folder.mkdir(parents=True, exist_ok=True)
+    head = json.dumps({k: v for k, v in result.items() if k != "people"}, indent=1)
+    people = ",\n".join(f"  {json.dumps(row)}" for row in result["people"])
+    with replacing(folder / f"{result['name']}.json") as partial:
+        partial.write_text(f'{head[:-2]},\n "people": [\n{people}\n ]\n}}\n')
+
+
+def write_report(artifacts: Path) -> None:
+    """EXPERIMENTS.md with its plots, of everything in artifacts/experiments/."""
+    folder = artifacts / "experiments"
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    summaries = sorted(map(summary, results), key=lambda s: (-len(s.folds), -s.nested.mean()))
+    _plot_all(summaries, folder / "dice.png")
+    sections = [_details(s, folder) for s in summaries]
+    with replacing(artifacts / "EXPERIMENTS.md") as partial:
+        partial.write_text(_HEAD + _table(summaries) + _FOOT + "\n".join(sections))
+
+
+_HEAD = """# Experiments
+
+Written by `python -m train.crossval` from the numbers in [experiments/](experiments); not edited by
+hand. Every figure is of people whom the network never saw and of whom no lesion was transplanted.
+Each patient's Dice is taken at the threshold and least peak that are best for all the *other*
+patients. Experiments on fewer folds are compared only with the same folds of others.
+
+"""
+_FOOT = """
+![Mean Dice with 95 % intervals](experiments/dice.png)
+
+"""
+
+
+def _table(summaries: list[Summary]) -> str:
+    lines = [
+        "| experiment | folds | patients | mean Dice ± standard error | 95 % | median | below 0.1 "
+        "| empty controls | most lost to flips | lost to 6 % salt and pepper | minutes a fold |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for s in summaries:
+        low, high = bootstrap(s.nested)
+        flips = max(loss for name, loss in s.robust.items() if name != "salt_and_pepper")
+        lines.append(
+            f"| [{s.name}](../train/experiments/{s.name}.toml) | {', '.join(map(str, s.folds))} "
+            f"| {len(s.nested)} | {s.nested.mean():.4f} ± {s.standard_error:.4f} "
+            f"| {low:.3f} to {high:.3f} | {np.median(s.nested):.4f} | {s.missed} "
+            f"| {_percent(s.empty)} | {flips:.4f} | {s.robust['salt_and_pepper']:.4f} "
+            f"| {s.minutes:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _details(s: Summary, folder: Path) -> str:
+    _plot_one(s, folder / f"{s.name}.png")
+    losses = ", ".join(f"{name.replace('_', ' ')} {loss:+.4f}" for name, loss in s.robust.items())
+    return f"""## {s.name}
+
+{s.about}
+
+Threshold {s.decision.threshold:g}, least peak {s.decision.least_peak:g}. Lost: {losses}.
+
+| patients | | n | mean Dice | median | below 0.1 |
+|---|---|---:|---:|---:|---:|
+{_groups(s)}
+
+![Dice and empty controls as the decision moves; Dice over lesion area](experiments/{s.name}.png)
+"""
+
+
+def _groups(s: Summary) -> str:
+    """Rows by lesion area, image height (thirds) and number of lesions."""
+    area, height, lesions = (
+        np.array([row[key] for row in s.patients]) for key in ("area", "height", "lesions")
+    )
+    rows = []
+    for title, values in (("lesion area, pixels", area), ("image height", height)):
+        edges = np.quantile(values, (1 / 3, 2 / 3))
+        rows += [
+            (title, f"{values[group].min()} to {values[group].max()}", group)
+            for third in range(3)
+            if (group := np.searchsorted(edges, values) == third).any()
+        ]
+    for label, group in (
+        ("1", lesions <= 1),
+        ("2 to 4", (lesions > 1) & (lesions < 5)),
+        ("5 and more", lesions > 4),
+    ):
+        rows.append(("lesions", label, group))
+    return "\n".join(
+        f"| {title} | {label} | {group.sum()} | {s.nested[group].mean():.3f} "
+        f"| {np.median(s.nested[group]):.3f} | {(s.nested[group] < evaluate.MISSED).sum()} |"
+        for title, label, group in rows
+        if group.any()
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _plot_all(summaries: list[Summary], out: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.5 * len(summaries)), layout="constrained")
+    for i, s in enumerate(reversed(summaries)):
+        low, high = bootstrap(s.nested)
+        axes.plot((low, high), (i, i), color="tab:blue")
+        axes.plot(s.nested.mean(), i, "o", color="tab:blue")
+    axes.set_yticks(
+        range(len(summaries)), [f"{s.name} (n={len(s.nested)})" for s in reversed(summaries)]
+    )
+    axes.axvline(0.8, linestyle=":", color="grey")
+    axes.set(xlabel="mean Dice of held-out patients, 95 % interval; dotted: 0.80")
+    axes.grid(axis="x", alpha=0.3)
+    _save(figure, out)
+
+
+def _plot_one(s: Summary, out: Path) -> None:
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    left.plot(decision.THRESHOLDS, s.scores.dice.mean(axis=0), label="mean Dice")
+    left.axvline(s.decision.threshold, linestyle=":", color="grey")
+    left.set(xlabel="threshold", ylabel="mean Dice of patients", ylim=(0, 1))
+    decisions = [Decision(s.decision.threshold, float(peak)) for peak in decision.LEAST_PEAKS]
+    middle.plot(
+        decision.LEAST_PEAKS, [s.scores.at(d).mean() for d in decisions], label="patients' Dice"
+    )
+    if s.controls:
+        middle.plot(
+            decision.LEAST_PEAKS,
+            [oof.share_of_empty(s.controls, d) for d in decisions],
+            label="empty controls",
+        )
+    middle.axvline(s.decision.least_peak, linestyle=":", color="grey")
+    middle.set(xlabel=f"least peak, at threshold {s.decision.threshold:g}", ylim=(0, 1))
+    middle.legend()
+    right.semilogx([row["area"] + 1 for row in s.patients], s.nested, ".")
+    right.set(xlabel="lesion area, pixels", ylabel="Dice", ylim=(-0.02, 1))
+    for axes in (left, middle, right):
+        axes.grid(alpha=0.3)
+    _save(figure, out)
+
+
+def _save(figure: plt.Figure, out: Path) -> None:
+    with replacing(out) as partial:
+        figure.savefig(partial, dpi=100)
+    plt.close(figure)

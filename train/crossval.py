@@ -1,0 +1,163 @@
+"""Cross-validate a recipe:
+`python -m train.crossval --config train/experiments/NAME.toml --data DIR --out runs/NAME`.
+
+Trains one network for each fold (`--folds 0 1` for some of them) with `train.fit`, each in its own
+process and folder, `--jobs` at a time: on few cores two runs of one thread each are half as fast
+again as one run of two. Folds that are done are not trained again, those that were interrupted go
+on. Then everyone who was held out is put together: decision.json for the export, a file of numbers
+in artifacts/experiments/, and the table and plots of artifacts/EXPERIMENTS.md.
+
+Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from train import comparison, config, dataset
+from train.files import write_json
+
+ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+
+
+def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
+    """Train or go on with one fold in a process of its own; what it prints goes to fit.log."""
+    out = fold_folder(arguments.out, fold)
+    out.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "train.fit", "--out", str(out)]
+    if (out / "last.pt").exists():
+        command.append("--resume")
+    else:
+        command += ["--data", str(arguments.data), "--config", str(arguments.config)]
+        command += ["--fold", str(fold)]
+    threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
+    with (out / "fit.log").open("a") as log:
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        )
+
+
+def fold_folder(out: Path, fold: int) -> Path:
+    return out / f"fold-{fold}"
+
+
+def done(out: Path, fold: int) -> bool:
+    return (fold_folder(out, fold) / "decision.json").exists()
+
+
+def train(arguments: argparse.Namespace) -> list[int]:
+    """Train what is missing; the folds whose run failed."""
+    waiting = [fold for fold in arguments.folds if not done(arguments.out, fold)]
+    failed: list[int] = []
+    running: dict[int, subprocess.Popen] = {}
+    total = len(arguments.folds)
+    with tqdm(total=total, initial=total - len(waiting), unit="fold", disable=None) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < arguments.jobs:
+                    fold = waiting.pop(0)
+                    running[fold] = start(arguments, fold)
+                time.sleep(0.5)
+                for fold, process in list(running.items()):
+                    if process.poll() is not None:
+                        del running[fold]
+                        bar.update()
+                        if process.returncode:
+                            failed.append(fold)
+        finally:
+            # A Ctrl-C reaches them as well; whoever only ends this process must not leave them.
+            for process in running.values():
+                process.terminate()
+                process.wait()
+    return failed
+
+
+def collect(out: Path, config_file: Path) -> dict:
+    """All finished folds of an experiment as one JSON value; ValueError where there are none."""
+    folds = [fold for fold in range(dataset.FOLDS) if done(out, fold)]
+    if not folds:
+        raise ValueError(f"{out}: no fold is done")
+    runs, people = {}, []
+    for fold in folds:
+        folder = fold_folder(out, fold)
+        settings = json.loads((folder / "config.json").read_text())
+        log = comparison.read_log(folder / "log.csv")
+        runs[str(fold)] = {
+            "source_commit": settings["source_commit"],
+            "epochs": len(log),
+            "minutes": float(log[-1]["minutes"]),
+        }
+        people += [
+            row | {"fold": fold} for row in json.loads((folder / "held_out.json").read_text())
+        ]
+    return {
+        "name": config_file.stem,
+        "about": config.about(config_file),
+        "settings": {
+            k: v for k, v in settings.items() if k not in ("data", "source_commit", "fold")
+        },
+        "data": json.loads((folder / "folds.json").read_text())["data"],
+        "runs": runs,
+        "people": people,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.crossval", description="Cross-validate a recipe."
+    )
+    parser.add_argument("--config", type=Path, required=True, help="train/experiments/NAME.toml")
+    parser.add_argument("--data", type=Path, required=True, help="folder of patients and controls")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument(
+        "--folds", type=int, nargs="+", choices=range(dataset.FOLDS), metavar="K",
+        default=list(range(dataset.FOLDS)), help="default: all five",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
+    parser.add_argument("--artifacts", type=Path, default=ARTIFACTS, help="where the report goes")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.jobs < 1:
+        parser.error("--jobs must be 1 or more")
+    try:
+        settings = config.read(arguments.config)
+        if not (settings.get("minutes") or settings.get("epochs")):
+            raise ValueError(f"{arguments.config}: needs a budget, minutes or epochs")
+        if failed := train(arguments):
+            logs = ", ".join(str(fold_folder(arguments.out, f) / "fit.log") for f in failed)
+            print(f"error: fold {', '.join(map(str, failed))} failed; see {logs}", file=sys.stderr)
+            return 1
+        result = collect(arguments.out, arguments.config)
+        summary = comparison.summary(result)
+        write_json(
+            arguments.out / "decision.json",
+            asdict(summary.decision) | {"measured": summary.measured()},
+        )
+        comparison.keep(result, arguments.artifacts)
+        comparison.write_report(arguments.artifacts)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on")
+        return 130
+    print(f"{result['name']}: {summary.measured()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What a network says of people it was not trained on, as numbers: one record for each person."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from serve.measure import count_lesions
+from train import decision, evaluate
+from train.dataset import Case
+from train.decision import Scores
+
+SALT_AND_PEPPER = 0.06
+
+
+def _speckled(uptake: np.ndarray) -> np.ndarray:
+    """Half of SALT_AND_PEPPER of the pixels at 0, half at 255; the same ones in each image size."""
+    chance = np.random.default_rng(0).random(uptake.shape)
+    uptake = np.where(chance < SALT_AND_PEPPER / 2, 0, uptake)
+    return np.where(chance > 1 - SALT_AND_PEPPER / 2, 255, uptake).astype(np.uint8)
+
+
+# What scorers have done to images, and how a mask is turned back.
+VARIANTS: dict[str, tuple[Callable, Callable]] = {
+    "left_right": (lambda uptake: uptake[:, ::-1], lambda mask: mask[:, ::-1]),
+    "upside_down": (lambda uptake: uptake[::-1], lambda mask: mask[::-1]),
+    "half_turn": (lambda uptake: uptake[::-1, ::-1], lambda mask: mask[::-1, ::-1]),
+    "salt_and_pepper": (_speckled, lambda mask: mask),
+}
+
+
+def records(
+    segmentation: evaluate.Segmentation, held_out: list[Case], device: torch.device
+) -> list[dict]:
+    """JSON values for each person.
+
+    All: name, height (pixels), area (tumour pixels of the truth), peak (highest probability).
+    Patients: lesions, dice (at each of decision.THRESHOLDS), and for each of VARIANTS the same.
+    """
+    rows = []
+    for case in tqdm(held_out, desc="held-out people", unit="image", leave=False, disable=None):
+        probability = evaluate.tumour_probability(segmentation, case.uptake, device)
+        row = {
+            "name": case.name,
+            "height": case.uptake.shape[0],
+            "area": int(case.truth.sum()),
+            "peak": round(float(probability.max()), 4),
+        }
+        if case.is_patient:
+            row |= {"lesions": count_lesions(case.truth), "dice": _dice(probability, case)}
+            for name, (change, back) in VARIANTS.items():
+                changed = np.ascontiguousarray(change(case.uptake))
+                probability = evaluate.tumour_probability(segmentation, changed, device)
+                row[name] = _dice(back(probability), case)
+        rows.append(row)
+    return rows
+
+
+def _dice(probability: np.ndarray, case: Case) -> list[float]:
+    return [round(d, 4) for d in decision.dice_by_threshold(probability, case.truth)]
+
+
+def patients_of(rows: list[dict]) -> list[dict]:
+    return [row for row in rows if "dice" in row]
+
+
+def scores(patients: list[dict], variant: str = "dice") -> Scores:
+    """The records of patients as arrays; `variant` is "dice" or one of VARIANTS."""
+    return Scores(
+        dice=np.array([row[variant] for row in patients]),
+        peak=np.array([row["peak"] for row in patients]),
+        blank=np.array([float(row["area"] == 0) for row in patients]),
+    )
+
+
+def share_of_empty(rows: list[dict], decided: decision.Decision) -> float | None:
+    """Share of controls with an empty mask; None without controls."""
+    peaks = np.array([row["peak"] for row in rows if "dice" not in row])
+    least = max(decided.threshold, decided.least_peak)
+    return float((peaks <= least).mean()) if peaks.size else None
