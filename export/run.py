@@ -20,7 +20,8 @@ from train.provenance import source_commit
 
 def averaged_network(state: dict) -> MobileNetUNet:
     """The network of a checkpoint's averaged weights, in evaluation mode."""
-    network = MobileNetUNet()
+    config = Config(**state["config"])
+    network = MobileNetUNet(config.width, config.full_resolution)
     prefix = "module."
     network.load_state_dict(
         {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from train.network import STRIDE, MobileNetUNet, load_encoder_weights
+from train.network import STRIDE, MobileNetUNet, load_encoder_weights, scaled
 
 # Keys and shapes of torchvision's mobilenet_v2, as its published state dict has them.
 TORCHVISION = {
@@ -98,3 +98,19 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
     (tmp_path / "encoder.pth").write_text("weights")
     with pytest.raises(ValueError, match="cannot be read"):
         load_encoder_weights(MobileNetUNet(), tmp_path / "encoder.pth")
+
+
+@pytest.mark.parametrize(("width", "full_resolution"), [(0.5, False), (0.75, True), (1.0, True)])
+def test_narrower_and_finer_networks_keep_shapes_and_limits(width, full_resolution):
+    network = MobileNetUNet(width, full_resolution).eval()
+    assert sum(p.numel() for p in network.parameters()) < 3e6
+    with torch.no_grad():
+        image = torch.zeros(2, 1, 64, 128)
+        assert network(image).shape == (2, 1, 64, 128)
+        assert network.half_resolution_logits(image).shape == (2, 1, 32, 64)
+
+
+def test_channels_are_multiples_of_8_that_lose_at_most_a_tenth():
+    assert [scaled(c, 1.0) for c in (16, 24, 320)] == [16, 24, 320]
+    assert [scaled(c, 0.75) for c in (16, 24, 32)] == [16, 24, 24]
+    assert scaled(8, 0.1) == 8

@@ -103,11 +103,17 @@ def keep(result: dict, artifacts: Path) -> None:
         partial.write_text(f'{head[:-2]},\n "people": [\n{people}\n ]\n}}\n')
 
 
+def results(artifacts: Path) -> list[dict]:
+    """All experiments kept, as `keep` wrote them."""
+    return [json.loads(path.read_text()) for path in sorted(artifacts.glob("experiments/*.json"))]
+
+
 def write_report(artifacts: Path) -> None:
     """EXPERIMENTS.md with its plots, of everything in artifacts/experiments/."""
     folder = artifacts / "experiments"
-    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    summaries = sorted(map(summary, results), key=lambda s: (-len(s.folds), -s.nested.mean()))
+    summaries = sorted(
+        map(summary, results(artifacts)), key=lambda s: (-len(s.folds), -s.nested.mean())
+    )
     _plot_all(summaries, folder / "dice.png")
     sections = [_details(s, folder) for s in summaries]
     with replacing(artifacts / "EXPERIMENTS.md") as partial:

@@ -4,6 +4,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_origin
 
 from train.augment import WINDOW
 from train.network import STRIDE
@@ -19,6 +20,8 @@ class Config:
     minutes: float | None = None
     epochs: int | None = None
     steps_per_epoch: int = 300
+    width: float = 1.0
+    full_resolution: bool = False
     seed: int = 0
     fold_seed: int = 0
     patients_per_batch: int = 5
@@ -59,6 +62,16 @@ def about(path: Path) -> str:
     return str(_parse(path).get("about", "")).strip()
 
 
+def _fits(value: object, kind: type) -> bool:
+    """Whether a value of a TOML file may stand for a field of Config of that type."""
+    if isinstance(value, bool | list):
+        return kind is bool if isinstance(value, bool) else get_origin(kind) is tuple
+    if get_origin(kind) is tuple:
+        return False
+    whole = isinstance(value, int) and isinstance(float(value), kind)
+    return isinstance(value, kind) or whole
+
+
 def read(path: Path) -> dict:
     """The settings that an experiment's file changes, by name of the field of Config.
 
@@ -69,17 +82,9 @@ def read(path: Path) -> dict:
     known = {f.name: f for f in dataclasses.fields(Config) if f.name not in _NOT_IN_FILES}
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(f"{path}: {unknown[0]} is no setting; expected {', '.join(known)}")
-    defaults = Config(data="", source_commit="")
     for name, value in settings.items():
-        default = getattr(defaults, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        wrong = (
-            not number
-            if isinstance(default, int | float)
-            else default is not None and not isinstance(value, list if name == "scales" else str)
-        )
-        if wrong:
-            raise ValueError(f"{path}: {name} is {value!r}, expected such as {default!r}")
+        if not _fits(value, known[name].type):
+            raise ValueError(f"{path}: {name} is {value!r}, expected {known[name].type}")
     for _, scale in settings.get("scales", ()):
         if any(side * scale % STRIDE for side in WINDOW):
             raise ValueError(

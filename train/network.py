@@ -25,8 +25,13 @@ INVERTED_RESIDUALS = (
 )
 # The last block of each resolution, from 1/2 to 1/32 of the encoder's input.
 TAPS = (1, 3, 6, 13, 17)
-TAP_CHANNELS = (16, 24, 32, 96, 320)
 DECODER_CHANNELS = (128, 96, 64, 32)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels times the width multiplier, as a multiple of 8 (MobileNetV2's reference code)."""
+    rounded = max(8, int(channels * width + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels * width else rounded
 
 
 class ConvNormAct(nn.Sequential):
@@ -76,17 +81,21 @@ class Encoder(nn.Module):
     State-dict keys are `features.0` ... `features.17` as in torchvision's `mobilenet_v2`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [ConvNormAct(1, 32, stride=2)]
-        channels = 32
-        for expansion, outputs, repeats, stride in INVERTED_RESIDUALS:
+        channels = scaled(32, width)
+        blocks: list[nn.Module] = [ConvNormAct(1, channels, stride=2)]
+        made = [channels]
+        for expansion, base, repeats, stride in INVERTED_RESIDUALS:
+            outputs = scaled(base, width)
             for i in range(repeats):
                 blocks.append(
                     InvertedResidual(channels, outputs, stride if i == 0 else 1, expansion)
                 )
                 channels = outputs
+                made.append(channels)
         self.features = nn.Sequential(*blocks)
+        self.tap_channels = [made[i] for i in TAPS]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """N×1×H×W uptake -> feature maps at 1/2, 1/4, 1/8, 1/16, 1/32 of H×W."""
@@ -117,20 +126,24 @@ class DecoderBlock(nn.Module):
 class MobileNetUNet(nn.Module):
     """Uptake at full resolution in, tumour logits at full resolution out.
 
-    The encoder sees the image at half resolution (2×2 means); the logits come at half
-    resolution and are enlarged bilinearly. Lesions are at least a dozen pixels wide, so the
-    outline loses little and the cost falls to a quarter.
+    The encoder sees the image at half resolution (2×2 means), or as it is where
+    `full_resolution`; the logits come at half resolution either way and are enlarged bilinearly.
+    Lesions are at least a dozen pixels wide, so the outline loses little. `width` multiplies the
+    channels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: float = 1.0, full_resolution: bool = False) -> None:
         super().__init__()
-        self.encoder = Encoder()
-        skips = TAP_CHANNELS[-2::-1]
-        inputs = (TAP_CHANNELS[-1], *DECODER_CHANNELS[:-1])
+        self.full_resolution = full_resolution
+        self.encoder = Encoder(width)
+        *skips, deepest = self.encoder.tap_channels
+        outputs = [scaled(channels, width) for channels in DECODER_CHANNELS]
         self.decoder = nn.ModuleList(
-            DecoderBlock(i, s, o) for i, s, o in zip(inputs, skips, DECODER_CHANNELS, strict=True)
+            DecoderBlock(i, s, o)
+            for i, s, o in zip([deepest, *outputs], reversed(skips), outputs, strict=False)
         )
-        self.head = nn.Conv2d(DECODER_CHANNELS[-1], 4, 3, padding=1)
+        # Of an image at half resolution, the decoder ends at a quarter: four logits for each.
+        self.head = nn.Conv2d(outputs[-1], 1 if full_resolution else 4, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -140,10 +153,11 @@ class MobileNetUNet(nn.Module):
 
     def half_resolution_logits(self, uptake: Tensor) -> Tensor:
         """N×1×H×W float uptake in 0..1 -> N×1×H/2×W/2 float logits; H, W multiples of STRIDE."""
-        *skips, x = self.encoder(F.avg_pool2d(uptake, 2))
+        *skips, x = self.encoder(uptake if self.full_resolution else F.avg_pool2d(uptake, 2))
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
-        return F.pixel_shuffle(self.head(x), 2)
+        logits = self.head(x)
+        return logits if self.full_resolution else F.pixel_shuffle(logits, 2)
 
     def forward(self, uptake: Tensor) -> Tensor:
         """N×1×H×W float uptake in 0..1 (1 = hottest) -> N×1×H×W float logits.

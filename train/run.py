@@ -73,7 +73,7 @@ class Run:
     def __init__(self, config: Config, out: Path, device: torch.device):
         self.config, self.out, self.device = config, out, device
         torch.manual_seed(config.seed)
-        network = MobileNetUNet()
+        network = MobileNetUNet(config.width, config.full_resolution)
         if config.encoder_weights:
             load_encoder_weights(network, Path(config.encoder_weights))
         self.network = network.to(device, memory_format=torch.channels_last)
