@@ -42,11 +42,20 @@ class _Images(CalibrationDataReader):
 
 
 def kept_in_float(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes before the first convolution, which look at pixels, and of the last
-    convolution, whose output the threshold is compared with."""
+    """Names of the nodes that look at pixels, before any convolution, and of the last convolution
+    of each view, whose output the threshold is compared with."""
     nodes = model.graph.node
-    convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
-    return [node.name for node in (*nodes[: convolutions[0]], nodes[convolutions[-1]])]
+    after: set[str] = set()
+    for node in nodes:
+        if node.op_type == "Conv" or after.intersection(node.input):
+            after.update(node.output)
+    before: set[str] = set()
+    for node in reversed(nodes):
+        if before.intersection(node.output) or node.op_type == "Conv":
+            before.update(node.input)
+    first = [node.name for node in nodes if not after.intersection(node.output)]
+    last = [n.name for n in nodes if n.op_type == "Conv" and not before.intersection(n.output)]
+    return [*first, *last]
 
 
 def quantise(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> onnx.ModelProto:

@@ -8,31 +8,43 @@ from torch import Tensor, nn
 from serve import contract
 from train import canonical
 from train.dataset import Case
-from train.network import STRIDE
+from train.network import STRIDE, MobileNetUNet
 
 THRESHOLD = 0.5
 MISSED = 0.1
 """A patient with a Dice below this counts as missed."""
 
 
-def pad_to_stride(uptake: Tensor) -> Tensor:
-    """Zeros (no uptake) below and to the right of N×1×H×W, up to multiples of STRIDE."""
-    height, width = uptake.shape[-2:]
-    return F.pad(uptake, (0, -width % STRIDE, 0, -height % STRIDE))
+VIEWS = ((1.0, False), (1.25, True))
+"""Scale, and whether mirrored, of each view of an image whose logits are averaged."""
 
 
-def mirrored_logits(network: nn.Module, uptake: Tensor) -> Tensor:
-    """1×1×H×W uptake of any size -> 1×1×H×W logits: mean of the image's and its mirror's."""
+def pad(image: Tensor, multiple: int) -> Tensor:
+    """Zeros (no uptake) below and to the right of N×1×H×W, up to multiples of `multiple`."""
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % multiple, 0, -height % multiple))
+
+
+def logits_of_view(network: MobileNetUNet, uptake: Tensor, scale: float, mirrored: bool) -> Tensor:
+    """1×1×H×W uptake of any size -> 1×1×H×W logits of it as scaled and mirrored.
+
+    scale: a multiple of a quarter, at least 1.
+    """
     height, width = uptake.shape[-2:]
-    both = pad_to_stride(torch.cat([uptake, uptake.flip(3)]))
-    logits = network(both)[:, :, :height, :width]
-    return (logits[:1] + logits[1:].flip(3)) / 2
+    view = uptake.flip(3) if mirrored else uptake
+    if scale != 1:
+        # Of multiples of 4, all scales make whole numbers: nothing shifts against the image.
+        view = F.interpolate(pad(view, 4), scale_factor=scale, mode="bilinear")
+    logits = network.half_resolution_logits(pad(view, STRIDE))
+    logits = F.interpolate(logits, scale_factor=2 / scale, mode="bilinear")
+    logits = logits[:, :, :height, :width]
+    return logits.flip(3) if mirrored else logits
 
 
 class Segmentation(nn.Module):
     """Everything between uptake and logits: image cleaned and upright, network, turned back."""
 
-    def __init__(self, network: nn.Module, upright: canonical.Upright):
+    def __init__(self, network: MobileNetUNet, upright: canonical.Upright):
         super().__init__()
         self.network, self.upright = network, upright
 
@@ -40,8 +52,9 @@ class Segmentation(nn.Module):
         """1×1×H×W float uptake in 0..1 of any size -> 1×1×H×W float logits."""
         uptake = canonical.without_impulses(uptake)
         on_head = self.upright.on_head(uptake)
-        logits = mirrored_logits(self.network, self.upright.turn(uptake, on_head))
-        return self.upright.turn(logits, on_head)
+        body = self.upright.turn(uptake, on_head)
+        logits = [logits_of_view(self.network, body, *view) for view in VIEWS]
+        return self.upright.turn(sum(logits) / len(logits), on_head)
 
 
 @torch.no_grad()
