@@ -5,9 +5,15 @@ from train import decision
 from train.decision import Decision, Scores
 
 
-def _scores(dice: np.ndarray, peak: float | list[float] = 1.0, blank: float = 0.0) -> Scores:
+def _scores(
+    dice: np.ndarray,
+    peak: float | list[float] = 1.0,
+    blank: float = 0.0,
+    control_peak: tuple[float, ...] = (),
+) -> Scores:
     n = len(dice)
-    return Scores(dice, np.broadcast_to(np.array(peak), n), np.full(n, blank))
+    peaks = np.broadcast_to(np.array(peak), n)
+    return Scores(dice, peaks, np.full(n, blank), np.array(control_peak))
 
 
 def test_the_threshold_with_the_best_mean_is_chosen():
@@ -28,13 +34,24 @@ def test_no_patient_has_a_say_in_the_threshold_it_is_measured_at():
     assert decision.nested_dice(_scores(dice))[2] == pytest.approx(0.1)
 
 
-def test_the_least_peak_is_the_highest_that_costs_no_patient():
+def test_the_least_peak_is_the_lowest_that_makes_four_of_five_controls_empty():
     dice = np.full((3, len(decision.THRESHOLDS)), 0.8)
-    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9]))
+    controls = (0.01, 0.2, 0.3, 0.48, 0.99)
+    scores = _scores(dice, peak=[0.99, 0.72, 0.9], control_peak=controls)
+    assert decision.choose(scores) == Decision(0.05, 0.5)
+    assert scores.empty(Decision(0.05, 0.5)) == pytest.approx(0.8)
+    assert _scores(dice).empty(Decision(0.05, 0.5)) is None
+
+
+def test_the_least_peak_costs_no_patient():
+    dice = np.full((3, len(decision.THRESHOLDS)), 0.8)
+    loud = (0.97,) * 5
+    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9], control_peak=loud))
     assert chosen.least_peak == 0.7
     # A patient of whom nothing right is found costs nothing when his mask is made empty.
     dice[1] = 0
-    assert decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9])).least_peak == 0.85
+    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9], control_peak=loud))
+    assert chosen.least_peak == 0.85
 
 
 def test_an_unsure_image_gets_the_dice_of_an_empty_mask():

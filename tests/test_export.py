@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from export import __main__ as export
-from export import int8, onnx_file
+from export import int8, onnx_file, views
 from export.graph import PixelsToMask
 from export.run import averaged_network, load_run
 from serve.phantom import phantom
@@ -185,3 +185,16 @@ def test_an_unfinished_run_is_refused_by_name(run, tmp_path, capsys, missing):
     assert export.main(["--run", str(copy), "--out", str(tmp_path / "model.onnx")]) == 2
     assert missing in capsys.readouterr().err
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_sets_of_views_are_compared_on_the_patients_held_out(run, capsys):
+    out = run.parent / "VIEWS.md"
+    start = ["--data", str(run.parent / "data"), "--out", str(out), "--run"]
+    assert views.main([*start, str(run)]) == 0
+    report = out.read_text()
+    assert "/run: 2 patients" in report
+    assert sum(line.startswith("| ") for line in report.splitlines()) == 1 + len(views.SETS)
+    assert report.count("**") == 2
+    assert views.main([*start, str(run.parent)]) == 2
+    assert "error: " in capsys.readouterr().err
+    assert out.read_text() == report

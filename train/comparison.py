@@ -36,7 +36,6 @@ class Summary:
     nested: np.ndarray
     robust: dict[str, float]
     empty: float | None
-    controls: list[dict]
 
     @property
     def standard_error(self) -> float:
@@ -63,8 +62,8 @@ def read_log(path: Path) -> list[dict]:
 
 def summary(result: dict) -> Summary:
     """Of what `train.crossval.collect` gives."""
-    patients = oof.patients_of(result["people"])
-    scores = oof.scores(patients)
+    people = result["people"]
+    scores = oof.scores(people)
     decided = decision.choose(scores)
     plain = scores.at(decided).mean()
     return Summary(
@@ -72,16 +71,15 @@ def summary(result: dict) -> Summary:
         about=result["about"],
         folds=sorted(int(fold) for fold in result["runs"]),
         minutes=float(np.mean([run["minutes"] for run in result["runs"].values()])),
-        patients=patients,
+        patients=oof.patients_of(people),
         scores=scores,
         decision=decided,
         nested=decision.nested_dice(scores),
         robust={
-            variant: float(plain - oof.scores(patients, variant).at(decided).mean())
+            variant: float(plain - oof.scores(people, variant).at(decided).mean())
             for variant in oof.VARIANTS
         },
-        empty=oof.share_of_empty(result["people"], decided),
-        controls=[row for row in result["people"] if "dice" not in row],
+        empty=scores.empty(decided),
     )
 
 
@@ -225,10 +223,10 @@ def _plot_one(s: Summary, out: Path) -> None:
     middle.plot(
         decision.LEAST_PEAKS, [s.scores.at(d).mean() for d in decisions], label="patients' Dice"
     )
-    if s.controls:
+    if s.empty is not None:
         middle.plot(
             decision.LEAST_PEAKS,
-            [oof.share_of_empty(s.controls, d) for d in decisions],
+            [s.scores.empty(d) for d in decisions],
             label="empty controls",
         )
     middle.axvline(s.decision.least_peak, linestyle=":", color="grey")

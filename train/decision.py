@@ -5,6 +5,7 @@ A pixel is tumour above `threshold`. An image whose highest probability stays at
 faint doubts of healthy people go away without a lesion's outline being changed.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from serve import contract
 
 THRESHOLDS = np.round(np.arange(0.05, 0.91, 0.05), 2)
 LEAST_PEAKS = np.round(np.arange(0.05, 0.96, 0.05), 2)
+QUIET = 0.8
+"""Share of controls that should get an empty mask."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,33 @@ class Decision:
 
 @dataclass(frozen=True)
 class Scores:
-    """What is known of P patients.
+    """What is known of P patients and C controls.
 
     dice: float P×len(THRESHOLDS), without least_peak; peak: float P, highest probability;
-    blank: float P, Dice of an empty mask: 0, or 1 for a patient without tumour in the image.
+    blank: float P, Dice of an empty mask: 0, or 1 for a patient without tumour in the image;
+    control_peak: float C, highest probability.
     """
 
     dice: np.ndarray
     peak: np.ndarray
     blank: np.ndarray
+    control_peak: np.ndarray
 
     def without(self, patient: int) -> "Scores":
-        return Scores(*(np.delete(a, patient, axis=0) for a in (self.dice, self.peak, self.blank)))
+        others = {
+            n: np.delete(getattr(self, n), patient, axis=0) for n in ("dice", "peak", "blank")
+        }
+        return dataclasses.replace(self, **others)
 
     def at(self, decision: Decision) -> np.ndarray:
         """Dice of each patient."""
         column = int(np.flatnonzero(decision.threshold == THRESHOLDS)[0])
         return np.where(self.peak > decision.least_peak, self.dice[:, column], self.blank)
+
+    def empty(self, decision: Decision) -> float | None:
+        """Share of controls with an empty mask; None without controls."""
+        least = max(decision.threshold, decision.least_peak)
+        return float((self.control_peak <= least).mean()) if self.control_peak.size else None
 
 
 def dice_by_threshold(probability: np.ndarray, truth: np.ndarray) -> list[float]:
@@ -50,11 +63,19 @@ def dice_by_threshold(probability: np.ndarray, truth: np.ndarray) -> list[float]
 
 
 def choose(scores: Scores) -> Decision:
-    """The best threshold, and the highest least_peak that costs these patients nothing."""
+    """The best threshold, and the lowest least_peak at which controls are QUIET.
+
+    Where that would cost patients Dice, the highest that does not. Lowest, because of few patients
+    the faintest is seldom the faintest that there is.
+    """
     threshold = float(THRESHOLDS[scores.dice.mean(axis=0).argmax()])
     decisions = [Decision(threshold, float(peak)) for peak in LEAST_PEAKS]
     means = np.array([scores.at(decision).mean() for decision in decisions])
-    return decisions[int(np.flatnonzero(means >= means[0])[-1])]
+    free = [decisions[i] for i in np.flatnonzero(means >= means[0])]
+    for decision in free:
+        if (share := scores.empty(decision)) is None or share >= QUIET:
+            return decision
+    return free[-1]
 
 
 def nested_dice(scores: Scores) -> np.ndarray:

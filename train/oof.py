@@ -65,17 +65,12 @@ def patients_of(rows: list[dict]) -> list[dict]:
     return [row for row in rows if "dice" in row]
 
 
-def scores(patients: list[dict], variant: str = "dice") -> Scores:
-    """The records of patients as arrays; `variant` is "dice" or one of VARIANTS."""
+def scores(rows: list[dict], variant: str = "dice") -> Scores:
+    """The records as arrays; `variant` is "dice" or one of VARIANTS."""
+    patients = patients_of(rows)
     return Scores(
         dice=np.array([row[variant] for row in patients]),
         peak=np.array([row["peak"] for row in patients]),
         blank=np.array([float(row["area"] == 0) for row in patients]),
+        control_peak=np.array([row["peak"] for row in rows if "dice" not in row]),
     )
-
-
-def share_of_empty(rows: list[dict], decided: decision.Decision) -> float | None:
-    """Share of controls with an empty mask; None without controls."""
-    peaks = np.array([row["peak"] for row in rows if "dice" not in row])
-    least = max(decided.threshold, decided.least_peak)
-    return float((peaks <= least).mean()) if peaks.size else None

@@ -63,8 +63,7 @@ def preview(run: Run, cases: list[Case], dice: dict[str, float]) -> None:
 def held_out_figures(run: Run, held_out: list[Case]) -> None:
     """Write what the final network says of everyone it was not trained on, and what to decide."""
     rows = oof.records(run.segmentation(), held_out, run.device)
-    patients = oof.patients_of(rows)
-    scores = oof.scores(patients)
+    scores = oof.scores(rows)
     decided, nested = decision.choose(scores), decision.nested_dice(scores)
     measured = (
         f"mean {nested.mean():.4f}, median {np.median(nested):.4f}, below {evaluate.MISSED}: "
@@ -72,7 +71,7 @@ def held_out_figures(run: Run, held_out: list[Case]) -> None:
     )
     write_json(run.out / "held_out.json", rows)
     write_json(run.out / "decision.json", asdict(decided) | {"measured": measured})
-    empty = oof.share_of_empty(rows, decided)
+    empty = scores.empty(decided)
     print(
         f"Dice {measured}, each at the decision best for the others; "
         f"threshold {decided.threshold}, least peak {decided.least_peak}"

@@ -1,0 +1,129 @@
+"""What is it worth to see an image larger, or its mirror image too?
+`python -m export.views --data DIR --run runs/NAME/fold-0 [--run ...]`.
+
+Lets the networks of finished runs see the patients whom they held out in several sets of views, and
+writes artifacts/VIEWS.md; `train.evaluate.VIEWS` is chosen from it. Exit codes: 0 written, 2 bad
+input, 130 interrupted.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from export.run import load_run
+from train import canonical, dataset, decision, evaluate
+from train.dataset import Case
+from train.decision import Scores
+from train.files import replacing
+
+View = tuple[float, bool]
+
+SETS: dict[str, tuple[View, ...]] = {
+    "as it is": ((1.0, False),),
+    "as it is, and its mirror image": ((1.0, False), (1.0, True)),
+    "a quarter larger": ((1.25, False),),
+    "as it is, and mirrored a quarter larger": ((1.0, False), (1.25, True)),
+    "a quarter larger, and its mirror image": ((1.25, False), (1.25, True)),
+    "as it is, and mirrored half larger": ((1.0, False), (1.5, True)),
+}
+
+_HEAD = """# Views
+
+Written by `python -m export.views`; not edited by hand. Mean Dice of patients whom the networks
+held out, each at the threshold that is best for the others, in several sets of views whose logits
+are averaged. An image that comes mirrored is seen in the same views, mirrored: where they differ,
+both columns measure the same choice, and their mean is the better estimate. Work is in passes over
+an image as it is.
+"""
+
+
+@torch.no_grad()
+def see(run: Path, cases: list[Case]) -> tuple[list[Case], list[dict[View, np.ndarray]]]:
+    """The patients whom a run held out, and float16 H×W logits of each, by view."""
+    segmentation, config, folds = load_run(run)
+    held_out = [c for c in cases if c.is_patient and folds["folds"].get(c.name) == config.fold]
+    if len(held_out) < 2:
+        raise ValueError(f"{run}: held {len(held_out)} patients out, expected 2 or more")
+    scales = sorted({scale for views in SETS.values() for scale, _ in views})
+    logits = []
+    for case in tqdm(held_out, desc=run.name, unit="patient", leave=False, disable=None):
+        image = torch.from_numpy(case.uptake).float()[None, None] / 255
+        body = canonical.without_impulses(image)
+        logits.append(
+            {
+                (scale, side): evaluate.logits_of_view(segmentation.network, body, scale, side)
+                .numpy()[0, 0]
+                .astype(np.float16)
+                for scale in scales
+                for side in (False, True)
+            }
+        )
+    return held_out, logits
+
+
+def nested_dice(
+    patients: list[Case], logits: list[dict[View, np.ndarray]], views: tuple[View, ...]
+) -> np.ndarray:
+    """Dice of each patient at the decision best for all the others."""
+    means = [np.mean([of[view] for view in views], axis=0, dtype=np.float32) for of in logits]
+    probabilities = [1 / (1 + np.exp(-mean)) for mean in means]
+    both = list(zip(patients, probabilities, strict=True))
+    scores = Scores(
+        dice=np.array([decision.dice_by_threshold(p, case.truth) for case, p in both]),
+        peak=np.array([p.max() for p in probabilities]),
+        blank=np.array([float(not case.truth.any()) for case in patients]),
+        control_peak=np.array([]),
+    )
+    return decision.nested_dice(scores)
+
+
+def table(run: Path, cases: list[Case]) -> str:
+    """A section of VIEWS.md."""
+    patients, logits = see(run, cases)
+    name = "/".join(run.resolve().parts[-2:])
+    lines = [
+        f"\n## {name}: {len(patients)} patients\n",
+        "| seen | work | mean Dice ± standard error | of mirrored images | mean of both |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, views in SETS.items():
+        dice = nested_dice(patients, logits, views)
+        turned = nested_dice(patients, logits, tuple((scale, not side) for scale, side in views))
+        error = dice.std(ddof=1) / np.sqrt(len(dice))
+        work = sum(scale**2 for scale, _ in views)
+        name = f"**{name}**" if views == evaluate.VIEWS else name
+        lines.append(
+            f"| {name} | {work:.2f} | {dice.mean():.4f} ± {error:.4f} | {turned.mean():.4f} "
+            f"| {(dice.mean() + turned.mean()) / 2:.4f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m export.views", description="Measure in which views to see an image."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of patients and controls")
+    parser.add_argument("--run", type=Path, required=True, action="append", help="a finished run")
+    parser.add_argument("--out", type=Path, default=Path("artifacts/VIEWS.md"))
+    arguments = parser.parse_args(argv)
+    try:
+        cases = dataset.load(arguments.data)
+        report = _HEAD + "".join(table(run, cases) for run in arguments.run)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    with replacing(arguments.out) as partial:
+        partial.write_text(report)
+    print(report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
