@@ -28,7 +28,7 @@ from onnx import TensorProto, helper
 from torch import nn
 from tqdm import tqdm
 
-from export import int8, onnx_file
+from export import int8, onnx_file, speed_report
 from export.graph import PixelsToMask
 from serve.phantom import phantom
 from serve.segmenter import ArtifactError, Segmenter
@@ -37,13 +37,11 @@ from train.canonical import Upright
 from train.config import Config
 from train.decision import Decision
 from train.evaluate import Segmentation
-from train.figures import plt
-from train.files import replacing, write_json
+from train.files import write_json
 from train.network import MobileNetUNet
 
 HEIGHTS, WIDTH = (426, 489, 991), 400
 WIDTHS, RESOLUTIONS = (0.5, 0.75, 1.0), (False, True)
-SHIPPED = (1.0, False)
 ROUNDS = 40
 PEAK_SIZE = 1024
 CALIBRATION = 6
@@ -70,7 +68,7 @@ def untrained(width: float, full_resolution: bool, upright: Upright) -> PixelsTo
 
 
 def multiply_adds(module: PixelsToMask, height: int) -> int:
-    """Of all convolutions for one image of that height, its mirror image included."""
+    """Of all convolutions for one image of that height, in all its views."""
     total = 0
 
     def count(conv: nn.Conv2d, _: tuple, output: torch.Tensor) -> None:
@@ -153,7 +151,7 @@ def side_by_side(model: Path, module: PixelsToMask) -> list[dict]:
             rows.append(
                 {
                     "engine": name,
-                    "height": height,
+                    "image": f"{WIDTH}×{height}",
                     "p50_ms": round(float(p50), 2),
                     "p99_ms": round(float(p99), 2),
                     "g_multiply_adds": round(work, 3),
@@ -207,73 +205,6 @@ def trained_with(width: float, full: bool, artifacts: Path) -> dict:
     return {"dice": round(float(best.nested.mean()), 4), "patients": len(best.nested)}
 
 
-def report(result: dict) -> str:
-    """SPEED.md"""
-    lines = [
-        "# Speed of the model",
-        "",
-        f"Written by `python -m export.speed`, {result['date']}, on one core of {result['cpu']}, "
-        f"onnxruntime {onnxruntime.__version__}, torch {torch.__version__}. Pixels to mask, "
-        "without PNG and HTTP. The peak is that of a matrix product of the same kind in "
-        "onnxruntime (torch: float32).",
-        "",
-        "## The shipped file",
-        "",
-        "| engine | image | p50 ms | p99 ms | G multiply-adds | peak, G a second | share of peak |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for row in result["shipped"]:
-        lines.append(
-            f"| {row['engine']} | {WIDTH}×{row['height']} | {row['p50_ms']:.1f} "
-            f"| {row['p99_ms']:.1f} | {row['g_multiply_adds']:.2f} | {row['peak_g_per_s']:.0f} "
-            f"| {row['share_of_peak']:.0%} |"
-        )
-    lines += [
-        "",
-        f"## Accuracy and speed, {WIDTH}×{HEIGHTS[-1]}",
-        "",
-        "Dice: mean of held-out patients of the best experiment with such a network "
-        "([EXPERIMENTS.md](EXPERIMENTS.md)). Networks without one have random weights here: "
-        "their speed is measured, their Dice is not known.",
-        "",
-        "| width | resolution | engine | parameters | G multiply-adds | p50 ms | Dice | patients |",
-        "|---:|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for row in result["variants"]:
-        dice = "" if row["dice"] is None else f"{row['dice']:.4f}"
-        lines.append(
-            f"| {row['width']:g} | {row['resolution']} | {row['engine']} | {row['parameters']:,} "
-            f"| {row['g_multiply_adds']:.2f} | {row['p50_ms']:.1f} | {dice} "
-            f"| {row['patients'] or ''} |"
-        )
-    return "\n".join([*lines, "", "![Dice and multiply-adds against milliseconds](speed.png)", ""])
-
-
-def plot(rows: list[dict], out: Path) -> None:
-    """Dice, and multiply-adds, against milliseconds; the shipped network is ringed."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for engine, marker in (("float32", "o"), ("int8", "s")):
-        those = [row for row in rows if row["engine"] == engine]
-        known = [row for row in those if row["dice"] is not None]
-        for axes, key, group in ((left, "dice", known), (right, "g_multiply_adds", those)):
-            axes.plot([r["p50_ms"] for r in group], [r[key] for r in group], marker, label=engine)
-            for row in group:
-                point = (row["p50_ms"], row[key])
-                label = f"  {row['width']:g} {row['resolution']}"
-                axes.annotate(label, point, fontsize=7)
-                if (row["width"], row["resolution"] == "full") == SHIPPED:
-                    axes.plot(*point, "o", markersize=14, fillstyle="none", color="tab:red")
-    left.set(ylabel="mean Dice of held-out patients (float32)", ylim=(0.5, 1))
-    right.set(ylabel="G multiply-adds")
-    for axes in (left, right):
-        axes.set(xlabel=f"ms for {WIDTH}×{HEIGHTS[-1]}, one core; ringed: shipped", xlim=(0, None))
-        axes.legend()
-        axes.grid(alpha=0.3)
-    with replacing(out) as partial:
-        figure.savefig(partial, dpi=100)
-    plt.close(figure)
-
-
 def cpu_name() -> str:
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
@@ -303,14 +234,13 @@ def main(argv: list[str] | None = None) -> int:
     result = {
         "date": f"{date.today()}",
         "cpu": cpu_name(),
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__,
         "shipped": shipped,
         "variants": variants(module.segmentation.upright, arguments.artifacts),
     }
     write_json(arguments.artifacts / "speed.json", result)
-    plot(result["variants"], arguments.artifacts / "speed.png")
-    with replacing(arguments.artifacts / "SPEED.md") as partial:
-        partial.write_text(report(result))
-    print(report(result))
+    speed_report.write(result, arguments.artifacts)
     return 0
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from train import warm_start
+from tests.folders import draw_data
+from train import fit, warm_start
 from train.network import MobileNetUNet
 
 
@@ -95,3 +96,42 @@ def test_a_file_that_is_no_model_is_named(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"model\.onnx"):
         warm_start.read(tmp_path / "model.onnx")
+
+
+def _settings(folder, share: float) -> str:
+    (folder / "small.toml").write_text(
+        "scales = [[1.0, 0.25]]\nepochs = 1\nsteps_per_epoch = 2\npatients_per_batch = 2\n"
+        f"start_share = {share}\n"
+    )
+    return str(folder / "small.toml")
+
+
+def _averaged(out) -> dict[str, torch.Tensor]:
+    return torch.load(out / "last.pt", weights_only=True)["average"]
+
+
+def test_a_run_ends_between_what_it_started_from_and_what_it_learnt(folded, tmp_path):
+    data = draw_data(tmp_path / "data", patients=10, controls=5)
+    onnx.save(folded, tmp_path / "start.onnx")
+    start = ["--data", str(data), "--fold", "none", "--start-from", str(tmp_path / "start.onnx")]
+    ends = {}
+    for share in (0.0, 0.5, 1.0):
+        out = tmp_path / f"run-{share}"
+        config = _settings(tmp_path, share)
+        assert fit.main([*start, "--config", config, "--out", str(out)]) == 0
+        ends[share] = _averaged(out)
+    stem = "module.encoder.features.0.0.weight"
+    learnt, between, first = (ends[share][stem] for share in (0.0, 0.5, 1.0))
+    assert not torch.equal(learnt, first)
+    assert torch.allclose(between, (learnt + first) / 2, atol=1e-6)
+    # Blended once, however often the finished run is looked at.
+    assert fit.main(["--resume", "--out", str(out.with_name("run-0.5"))]) == 0
+    assert torch.equal(_averaged(out.with_name("run-0.5"))[stem], between)
+
+
+def test_a_share_of_no_start_is_refused(tmp_path, capsys):
+    data = draw_data(tmp_path / "data", patients=10, controls=5)
+    start = ["--data", str(data), "--config", _settings(tmp_path, 0.5), "--fold", "none"]
+    with pytest.raises(SystemExit):
+        fit.main([*start, "--out", str(tmp_path / "run")])
+    assert "start_share needs --start-from" in capsys.readouterr().err

@@ -40,6 +40,9 @@ class Config:
     encoder_weights: str | None = None
     start_from: str | None = None
     start_from_sha256: str | None = None
+    # Share of the weights that the run started from in those it ends with: between two good
+    # networks lies often a better one (Wortsman et al. 2022, arXiv 2109.01903).
+    start_share: float = 0.0
 
     def __post_init__(self) -> None:
         # Checkpoints and TOML know lists only.

@@ -49,7 +49,7 @@ def fit(run: Run, cases: list[Case]) -> None:
             rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= run.epoch]
     else:
         if run.config.start_from:
-            run.start_from(Path(run.config.start_from), patients, controls, facts["data"])
+            run.start_from(patients, controls, facts["data"])
         write_json(run.out / "folds.json", facts)
         write_json(run.out / "config.json", asdict(run.config))
     write_json(run.out / "upright.json", run.learn_upright(training))
@@ -63,6 +63,9 @@ def fit(run: Run, cases: list[Case]) -> None:
         figures.learning_curves(log, run.out / "curves.png")
         if run.epoch % 10 == 0 or run.finished():
             report.preview(run, held_out or patients, dice)
+    if run.config.start_share and not run.blended:
+        run.blend_with_start(patients, controls, facts["data"])
+        run.save()
     if held_out:
         report.held_out_figures(run, held_out)
 
@@ -115,6 +118,8 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
             settings[name] = str(value) if isinstance(value, Path) else value
     if start := settings.get("start_from"):
         settings["start_from_sha256"] = sha256(Path(start))
+    elif settings.get("start_share"):
+        parser.error("start_share needs --start-from")
     run_config = Config(
         data=str(arguments.data),
         source_commit=source_commit("train", "serve"),

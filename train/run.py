@@ -17,6 +17,7 @@ from train.config import Config
 from train.dataset import Case
 from train.files import replacing
 from train.network import MobileNetUNet, load_encoder_weights
+from train.provenance import sha256
 from train.transplant import Donor, transplant
 
 WARM_UP = 0.03
@@ -90,7 +91,7 @@ class Run:
             lr=config.learning_rate,
             weight_decay=0.0,
         )
-        self.epoch, self.seconds = 0, 0.0
+        self.epoch, self.seconds, self.blended = 0, 0.0, False
 
     def save(self) -> None:
         """Write last.pt, so that a kill leaves the old or the new one."""
@@ -103,6 +104,7 @@ class Run:
                     "optimiser": self.optimiser.state_dict(),
                     "epoch": self.epoch,
                     "seconds": self.seconds,
+                    "blended": self.blended,
                 },
                 partial,
             )
@@ -112,6 +114,7 @@ class Run:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.blended = state.get("blended", False)
 
     def make_batch(
         self,
@@ -127,8 +130,11 @@ class Run:
         )
         return uptake.contiguous(memory_format=torch.channels_last), truth
 
-    def start_from(self, path: Path, patients: list[Case], controls: list[Case], data: str) -> None:
+    def start_from(self, patients: list[Case], controls: list[Case], data: str) -> None:
         """Take the function of a shipped model.onnx; raises ValueError where that cannot be."""
+        path = Path(self.config.start_from)
+        if sha256(path) != self.config.start_from_sha256:
+            raise ValueError(f"{path} is not the file that the run was started from")
         model = warm_start.read(path)
         warm_start.refuse_leak(model, self.config.fold, data)
         rng = np.random.default_rng(self.config.seed)
@@ -140,6 +146,16 @@ class Run:
             for _ in range(WARM_START_BATCHES)
         ]
         warm_start.load(self.network, model, batches)
+
+    def blend_with_start(self, patients: list[Case], controls: list[Case], data: str) -> None:
+        """Move the averaged weights towards the first ones, by config.start_share."""
+        first = Run(self.config, self.out, self.device)
+        first.start_from(patients, controls, data)
+        weights = first.network.state_dict()
+        for name, value in self.average.module.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(weights[name], self.config.start_share)
+        self.blended = True
 
     def progress(self, step: int, since: float) -> float:
         """Share of the run done, by time where a time budget is set, else by steps."""

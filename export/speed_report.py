@@ -1,0 +1,84 @@
+"""What export.speed measured, to be read and looked at: SPEED.md and speed.png."""
+
+from pathlib import Path
+
+from train.figures import plt
+from train.files import replacing
+
+SHIPPED = (1.0, "half")
+
+
+def write(result: dict, artifacts: Path) -> None:
+    """Both files, and the first to the screen."""
+    plot(result, artifacts / "speed.png")
+    with replacing(artifacts / "SPEED.md") as partial:
+        partial.write_text(report(result))
+    print(report(result))
+
+
+def report(result: dict) -> str:
+    """SPEED.md"""
+    lines = [
+        "# Speed of the model",
+        "",
+        f"Written by `python -m export.speed`, {result['date']}, on one core of {result['cpu']}, "
+        f"onnxruntime {result['onnxruntime']}, torch {result['torch']}. Pixels to mask, "
+        "without PNG and HTTP. The peak is that of a matrix product of the same kind in "
+        "onnxruntime (torch: float32).",
+        "",
+        "## The shipped file",
+        "",
+        "| engine | image | p50 ms | p99 ms | G multiply-adds | peak, G a second | share of peak |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["shipped"]:
+        lines.append(
+            f"| {row['engine']} | {row['image']} | {row['p50_ms']:.1f} "
+            f"| {row['p99_ms']:.1f} | {row['g_multiply_adds']:.2f} | {row['peak_g_per_s']:.0f} "
+            f"| {row['share_of_peak']:.0%} |"
+        )
+    lines += [
+        "",
+        f"## Accuracy and speed, {result['shipped'][-1]['image']}",
+        "",
+        "Dice: mean of held-out patients of the best experiment with such a network "
+        "([EXPERIMENTS.md](EXPERIMENTS.md)). Networks without one have random weights here: "
+        "their speed is measured, their Dice is not known.",
+        "",
+        "| width | resolution | engine | parameters | G multiply-adds | p50 ms | Dice | patients |",
+        "|---:|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["variants"]:
+        dice = "" if row["dice"] is None else f"{row['dice']:.4f}"
+        lines.append(
+            f"| {row['width']:g} | {row['resolution']} | {row['engine']} | {row['parameters']:,} "
+            f"| {row['g_multiply_adds']:.2f} | {row['p50_ms']:.1f} | {dice} "
+            f"| {row['patients'] or ''} |"
+        )
+    return "\n".join([*lines, "", "![Dice and multiply-adds against milliseconds](speed.png)", ""])
+
+
+def plot(result: dict, out: Path) -> None:
+    """Dice, and multiply-adds, against milliseconds; the shipped network is ringed."""
+    image = result["shipped"][-1]["image"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for engine, marker in (("float32", "o"), ("int8", "s")):
+        those = [row for row in result["variants"] if row["engine"] == engine]
+        known = [row for row in those if row["dice"] is not None]
+        for axes, key, group in ((left, "dice", known), (right, "g_multiply_adds", those)):
+            axes.plot([r["p50_ms"] for r in group], [r[key] for r in group], marker, label=engine)
+            for row in group:
+                point = (row["p50_ms"], row[key])
+                label = f"  {row['width']:g} {row['resolution']}"
+                axes.annotate(label, point, fontsize=7)
+                if (row["width"], row["resolution"]) == SHIPPED:
+                    axes.plot(*point, "o", markersize=14, fillstyle="none", color="tab:red")
+    left.set(ylabel="mean Dice of held-out patients (float32)", ylim=(0.5, 1))
+    right.set(ylabel="G multiply-adds")
+    for axes in (left, right):
+        axes.set(xlabel=f"ms for {image}, one core; ringed: shipped", xlim=(0, None))
+        axes.legend()
+        axes.grid(alpha=0.3)
+    with replacing(out) as partial:
+        figure.savefig(partial, dpi=100)
+    plt.close(figure)
