@@ -6,6 +6,7 @@ good one.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import onnx
 import onnxruntime
 import onnxsim
 import torch
+from torch import Tensor, nn
 
 from export.graph import PixelsToMask
+from export.joined import PREPARED, join
 from serve.phantom import phantom
 from train.files import replacing
 
@@ -46,24 +49,51 @@ class Parity:
         return self.flipped <= max(1, MOST_FLIPPED * self.height * self.width)
 
 
+class _Part(nn.Module):
+    """One method of a module, to be traced by itself."""
+
+    def __init__(self, method: Callable):
+        super().__init__()
+        self.module, self.name = method.__self__, method.__name__
+
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return getattr(self.module, self.name)(*tensors)
+
+
+def _trace(method: Callable, inputs: dict[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
+    """A method of PixelsToMask by torch.export. Height and width of images, the last dimensions of
+    whatever is larger than one value, stay free.
+    """
+    free = torch.export.Dim.DYNAMIC
+    shapes = [
+        {i.ndim - 2: free, i.ndim - 1: free} if i.numel() > 1 else {} for i in inputs.values()
+    ]
+    return torch.onnx.export(
+        _Part(method).eval(),
+        tuple(inputs.values()),
+        dynamo=True,
+        opset_version=OPSET,
+        dynamic_shapes=(tuple(shapes),),
+        input_names=list(inputs),
+        output_names=list(outputs),
+        verbose=False,
+    ).model_proto
+
+
 def to_onnx(module: PixelsToMask) -> onnx.ModelProto:
-    """Trace with torch.export, simplify, check. Height and width stay free.
+    """Trace, join, simplify, check.
 
     Raises ExportError.
     """
     pixels = torch.from_numpy(phantom(97, 131)[0])
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    program = torch.onnx.export(
-        module.eval(),
-        (pixels,),
-        dynamo=True,
-        opset_version=OPSET,
-        dynamic_shapes=(free,),
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        verbose=False,
+    with torch.no_grad():
+        body, on_head, *_ = module.eval().prepare(pixels)
+    model = join(
+        _trace(module.prepare, {INPUT: pixels}, PREPARED),
+        _trace(module.logits, {"cut": body}, ["inside"]),
+        _trace(module.decide, {"logits": body, "on_head": on_head}, [OUTPUT]),
     )
-    model, simplified = onnxsim.simplify(program.model_proto)
+    model, simplified = onnxsim.simplify(model)
     if not simplified:
         raise ExportError("the simplified graph does not compute what the exported one does")
     # The exporter leaves its own bookkeeping on every node; the file is for others to read.

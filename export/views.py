@@ -7,15 +7,17 @@ input, 130 interrupted.
 """
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from export.run import load_run
-from train import canonical, dataset, decision, evaluate
+from train import dataset, decision, evaluate
 from train.dataset import Case
 from train.decision import Scores
 from train.files import replacing
@@ -29,6 +31,12 @@ SETS: dict[str, tuple[View, ...]] = {
     "as it is, and mirrored a quarter larger": ((1.0, False), (1.25, True)),
     "a quarter larger, and its mirror image": ((1.25, False), (1.25, True)),
     "as it is, and mirrored half larger": ((1.0, False), (1.5, True)),
+    "as it is and a quarter larger, each with its mirror image": (
+        (1.0, False),
+        (1.0, True),
+        (1.25, False),
+        (1.25, True),
+    ),
 }
 
 _HEAD = """# Views
@@ -52,16 +60,14 @@ def see(run: Path, cases: list[Case]) -> tuple[list[Case], list[dict[View, np.nd
     logits = []
     for case in tqdm(held_out, desc=run.name, unit="patient", leave=False, disable=None):
         image = torch.from_numpy(case.uptake).float()[None, None] / 255
-        body = canonical.without_impulses(image)
-        logits.append(
-            {
-                (scale, side): evaluate.logits_of_view(segmentation.network, body, scale, side)
-                .numpy()[0, 0]
-                .astype(np.float16)
-                for scale in scales
-                for side in (False, True)
-            }
-        )
+        body, _, first, last = segmentation.prepare(image)
+        body = body[..., int(first) : int(last)]
+        beside = (int(first), image.shape[3] - int(last))
+        views = {}
+        for view in itertools.product(scales, (False, True)):
+            inside = evaluate.logits_of_view(segmentation.network, body, *view)
+            views[view] = F.pad(inside, beside, value=evaluate.AIR).numpy()[0, 0].astype(np.float16)
+        logits.append(views)
     return held_out, logits
 
 

@@ -71,3 +71,28 @@ def test_the_smallest_image_goes_through(upright):
     pixel = torch.full((1, 1, 1, 1), 0.5)
     assert torch.equal(canonical.without_impulses(pixel), pixel)
     assert not upright.on_head(pixel).any()
+
+
+def test_the_air_beside_the_body_is_left_out_but_for_a_margin():
+    image = torch.zeros(1, 1, 60, 100)
+    image[..., 10:40, 30:70] = 0.3
+    image[..., 5, :] = 1.0  # a line is no body
+    first, last = canonical.body_columns(image)
+    assert (int(first), int(last)) == (30 - canonical.MARGIN, 70 + canonical.MARGIN)
+    assert first.shape == last.shape == (1,)
+
+
+def test_nothing_is_cut_where_there_is_no_air_or_no_body():
+    for value in (0.0, 0.5):
+        image = torch.full((1, 1, 60, 100), value)
+        assert [int(c) for c in canonical.body_columns(image)] == [0, 100]
+
+
+def test_no_lesion_of_a_drawn_patient_is_cut_off():
+    for seed in range(5):
+        pixels, truth = phantom(489, 400, seed=seed)
+        first, last = canonical.body_columns(_image(255 - pixels))
+        assert truth.any()
+        columns = np.flatnonzero(truth.any(axis=0))
+        assert int(first) <= columns[0] - 1
+        assert columns[-1] + 1 <= int(last) <= 400

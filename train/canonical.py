@@ -1,7 +1,8 @@
 """What has been done to some images on their way here, undone before the network sees them.
 
 Salt and pepper is filtered out, and bodies on their head are turned. So neither has to be learnt
-by the network, and an image that is as it should be goes through as it is.
+by the network, and an image that is as it should be goes through as it is. Then the air beside the
+body is left out, which is two fifths of the challenge's images.
 """
 
 import numpy as np
@@ -18,6 +19,10 @@ ROWS, COLUMNS = 16, 8
 CELL = 8
 """Pixels, in each direction, whose mean is taken before the thumbnail is made."""
 RIDGE = 0.1
+BUSY, BUSY_PIXELS = 10 / 255, 6
+"""A column belongs to the body if so many pixels have more than that uptake."""
+MARGIN = 8
+"""Columns of air that are kept on either side."""
 
 
 def _median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -81,3 +86,17 @@ def learn_upright(cases: list[Case]) -> list[float]:
     ).astype(np.float64)
     inner = features.T @ features + RIDGE * np.eye(features.shape[1])
     return np.linalg.solve(inner, features.sum(axis=0)).astype(np.float32).tolist()
+
+
+def body_columns(uptake: Tensor) -> tuple[Tensor, Tensor]:
+    """1×1×H×W uptake -> first column of the body with its margin, and the one behind its last.
+
+    int64 [1] each, 0 <= first < last <= W; all columns where there is no body.
+    """
+    width = uptake.shape[3]
+    busy = (uptake > BUSY).sum(dim=(0, 1, 2)) >= BUSY_PIXELS
+    column = torch.arange(width, device=uptake.device)
+    body = busy.any(dim=0, keepdim=True)
+    first = torch.where(busy, column, width).amin(dim=0, keepdim=True) - MARGIN
+    last = torch.where(busy, column, 0).amax(dim=0, keepdim=True) + 1 + MARGIN
+    return torch.where(body, first, 0).clamp_min(0), torch.where(body, last, width).clamp_max(width)

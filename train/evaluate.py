@@ -15,7 +15,9 @@ MISSED = 0.1
 """A patient with a Dice below this counts as missed."""
 
 
-VIEWS = ((1.0, False), (1.25, True))
+AIR = -20.0
+"""Logit of tumour where there is no body."""
+VIEWS = ((1.25, False), (1.25, True))
 """Scale, and whether mirrored, of each view of an image whose logits are averaged."""
 
 
@@ -42,19 +44,32 @@ def logits_of_view(network: MobileNetUNet, uptake: Tensor, scale: float, mirrore
 
 
 class Segmentation(nn.Module):
-    """Everything between uptake and logits: image cleaned and upright, network, turned back."""
+    """Everything between uptake and logits: image cleaned, upright, without the air beside the
+    body; network; all that undone.
+    """
 
     def __init__(self, network: MobileNetUNet, upright: canonical.Upright):
         super().__init__()
         self.network, self.upright = network, upright
 
-    def forward(self, uptake: Tensor) -> Tensor:
-        """1×1×H×W float uptake in 0..1 of any size -> 1×1×H×W float logits."""
+    def prepare(self, uptake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """1×1×H×W float uptake in 0..1 of any size -> the same clean and upright, whether it was on
+        its head (bool 1×1×1×1), the body's first column and the one behind its last (int64 [1]).
+        """
         uptake = canonical.without_impulses(uptake)
         on_head = self.upright.on_head(uptake)
-        body = self.upright.turn(uptake, on_head)
-        logits = [logits_of_view(self.network, body, *view) for view in VIEWS]
-        return self.upright.turn(sum(logits) / len(logits), on_head)
+        return self.upright.turn(uptake, on_head), on_head, *canonical.body_columns(uptake)
+
+    def logits(self, body: Tensor) -> Tensor:
+        """1×1×H×W uptake, clean and upright -> 1×1×H×W logits, the mean of all views'."""
+        return sum(logits_of_view(self.network, body, *view) for view in VIEWS) / len(VIEWS)
+
+    def forward(self, uptake: Tensor) -> Tensor:
+        """1×1×H×W float uptake in 0..1 of any size -> 1×1×H×W float logits, AIR beside the body."""
+        body, on_head, first, last = self.prepare(uptake)
+        logits = self.logits(body[..., int(first) : int(last)])
+        beside = (int(first), uptake.shape[3] - int(last))
+        return self.upright.turn(F.pad(logits, beside, value=AIR), on_head)
 
 
 @torch.no_grad()
