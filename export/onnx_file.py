@@ -5,7 +5,9 @@ phantoms of several sizes, compared in flipped mask pixels. A file that fails ne
 good one.
 """
 
+import copy
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import onnxruntime
 import onnxsim
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.graph import PixelsToMask
 from export.joined import PREPARED, join
@@ -80,14 +83,29 @@ def _trace(method: Callable, inputs: dict[str, Tensor], outputs: Sequence[str]) 
     ).model_proto
 
 
+def _folded(module: PixelsToMask) -> PixelsToMask:
+    """A copy with each batch norm folded into the convolution before it.
+
+    onnxsim could do that as well, but not without a copy of the weights for each view.
+    """
+    module = copy.deepcopy(module).eval()
+    for parent in module.modules():
+        for (name, first), (behind, second) in itertools.pairwise(parent.named_children()):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(first, second))
+                setattr(parent, behind, nn.Identity())
+    return module
+
+
 def to_onnx(module: PixelsToMask) -> onnx.ModelProto:
     """Trace, join, simplify, check.
 
     Raises ExportError.
     """
+    module = _folded(module)
     pixels = torch.from_numpy(phantom(97, 131)[0])
     with torch.no_grad():
-        body, on_head, *_ = module.eval().prepare(pixels)
+        body, on_head, *_ = module.prepare(pixels)
     model = join(
         _trace(module.prepare, {INPUT: pixels}, PREPARED),
         _trace(module.logits, {"cut": body}, ["inside"]),

@@ -28,9 +28,12 @@ def test_torch_is_timed_with_the_function_of_the_file(module):
 
 
 def test_multiply_adds_are_those_of_every_convolution_in_every_view(module):
-    # A stem of 32 filters of 3×3 on a quarter of each side, of an image padded to 64.
+    # A stem of 32 filters of 3×3 on a quarter of each side, of a body padded to 64.
     stem = 32 * 9 / 16
-    sides = [(430 * scale, 400 * scale) for scale, _ in evaluate.VIEWS]
+    with torch.no_grad():
+        *_, first, last, _ = module.prepare(torch.from_numpy(phantom(430, 400)[0]))
+    width = -(-int(last - first) // 4) * 4
+    sides = [(432 * scale, width * scale) for scale, _ in evaluate.VIEWS]
     padded = sum(-(-h // 64) * -(-w // 64) * 64**2 for h, w in sides)
     counted = []
     hook = module.segmentation.network.encoder.features[0][0].register_forward_hook(
@@ -39,7 +42,7 @@ def test_multiply_adds_are_those_of_every_convolution_in_every_view(module):
     total = speed.multiply_adds(module, 430)
     hook.remove()
     assert sum(counted) == stem * padded
-    assert 20 * sum(counted) < total < 200 * sum(counted)
+    assert 100 * sum(counted) < total < 1000 * sum(counted)
 
 
 def test_the_report_has_a_row_for_each_engine_and_variant(tmp_path, monkeypatch):

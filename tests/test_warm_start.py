@@ -32,7 +32,7 @@ def folded(network) -> onnx.ModelProto:
     for name, conv, norm in warm_start.normed_convolutions(network):
         factor = norm.weight / (norm.running_var + norm.eps).sqrt()
         arrays[f"{name}.weight"] = conv.weight * factor[:, None, None, None]
-        arrays[f"{name}.weight_bias"] = norm.bias - norm.running_mean * factor
+        arrays[f"{name}.bias"] = norm.bias - norm.running_mean * factor
     initializers = [
         onnx.numpy_helper.from_array(value.detach().numpy(), f"segmentation.network.{name}")
         for name, value in arrays.items()

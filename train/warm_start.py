@@ -62,7 +62,10 @@ def load(network: MobileNetUNet, model: onnx.ModelProto, batches: Iterable[Tenso
     statistics from them. Raises ValueError where the model holds another network.
     """
     weights = {
-        i.name.rpartition("network.")[2]: torch.from_numpy(numpy_helper.to_array(i).copy())
+        # Files of version 0.1.0 call a bias weight_bias.
+        i.name.rpartition("network.")[2].replace("weight_bias", "bias"): torch.from_numpy(
+            numpy_helper.to_array(i).copy()
+        )
         for i in model.graph.initializer
     }
     normed = list(normed_convolutions(network))
@@ -70,7 +73,7 @@ def load(network: MobileNetUNet, model: onnx.ModelProto, batches: Iterable[Tenso
         with torch.no_grad():
             for name, conv, norm in normed:
                 conv.weight.copy_(weights[f"{name}.weight"])
-                norm.bias.copy_(weights[f"{name}.weight_bias"])
+                norm.bias.copy_(weights[f"{name}.bias"])
             network.head.weight.copy_(weights["head.weight"])
             network.head.bias.copy_(weights["head.bias"])
     except (KeyError, RuntimeError) as error:
