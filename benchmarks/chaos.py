@@ -77,9 +77,7 @@ def overload(trial: Trial) -> dict:
     """More questions than can be answered: 5 and 10 times the peak."""
     with trial.server() as server:
         questions = trial.learn(server.url)
-        with Siege(server.url, questions, 2 * trial.workers) as calm:
-            time.sleep(trial.seconds)
-        peak = calm.report()
+        peak = calm(trial, server.url)
         result = {"peak": peak}
         for times in (5, 10):
             rate = times * peak["masks_per_s"]
@@ -89,8 +87,12 @@ def overload(trial: Trial) -> dict:
             ):
                 time.sleep(trial.seconds)
             result[f"{times}x"] = siege.report() | {"health": pulse.report()}
+            if times == 5:
+                result["peak_after_5x"] = calm(trial, server.url)
     five, ten = result["5x"], result["10x"]
-    share = five["masks_per_s"] / max(peak["masks_per_s"], 0.01)
+    # Before and after, because a machine that others use as well is not always as fast.
+    both = (peak["masks_per_s"] + result["peak_after_5x"]["masks_per_s"]) / 2
+    share = five["masks_per_s"] / max(both, 0.01)
     trial.promise(f"goodput at 5x is {share:.0%} of the peak (at least 90 %)", share >= 0.9)
     busy = ten["busy_ms"] or {"p99": 0.0}
     trial.promise(f"503 at 10x within {busy['p99']} ms, p99 (100 ms)", busy["p99"] <= 100)
@@ -102,6 +104,13 @@ def overload(trial: Trial) -> dict:
     lost = five["lost"] + ten["lost"]
     trial.promise(f"{lost} lost", lost == 0)
     return result
+
+
+def calm(trial: Trial, url: str) -> dict:
+    """As many questions as keep the workers busy."""
+    with Siege(url, trial.learn(url), 2 * trial.workers) as siege:
+        time.sleep(trial.seconds)
+    return siege.report()
 
 
 def slow(trial: Trial) -> dict:

@@ -163,8 +163,7 @@ def _contract_error(error: ContractError) -> Response:
 
 
 def _overloaded(error: Overloaded) -> Response:
-    wait = f"come back in {error.retry_after} s"
-    response = _error(503, "overloaded", f"the server has too much to do: {error}; {wait}")
+    response = _error(503, "overloaded", str(error))
     response.headers["Retry-After"] = str(error.retry_after)
     return response
 

@@ -82,7 +82,7 @@ def count(app: Flask, turns: Turns, model: dict[str, str]) -> None:
             seconds.observe(time.monotonic() - began())
         return response
 
-    turns.watch(in_hand.set)
+    turns.watch(in_hand.set, requests.labels("predict", 503).inc)
 
     @app.get("/metrics", endpoint="metrics")
     def metrics() -> Response:

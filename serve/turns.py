@@ -20,9 +20,10 @@ GRACE = 1
 class Overloaded(Exception):
     """There is more to do than can be done in time; `retry_after` is when to try again, in s."""
 
-    def __init__(self, message: str, retry_after: float = 1) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, retry_after: float = 1) -> None:
         self.retry_after = max(1, math.ceil(retry_after))
+        wait = f"come back in {self.retry_after} s"
+        super().__init__(f"the server has too much to do: {reason}; {wait}")
 
 
 class Turns:
@@ -37,19 +38,32 @@ class Turns:
         self._lock = threading.Lock()
         self._in_hand = 0
         self._tell: Callable[[int], object] = lambda count: None
+        self._tell_refused: Callable[[], object] = lambda: None
         self._queue: deque[_Ticket] = deque()  # the first one has its turn
         self._pace = 0.0  # seconds a pixel, of the last runs
 
-    def watch(self, tell: Callable[[int], object]) -> None:
-        """Call `tell` from now on with how many requests hold a place, whenever that changes."""
-        self._tell = tell
+    def watch(self, tell: Callable[[int], object], tell_refused: Callable[[], object]) -> None:
+        """Call `tell` from now on with how many requests hold a place, whenever that changes, and
+        `tell_refused` for each that is refused at the door.
+        """
+        self._tell, self._tell_refused = tell, tell_refused
+
+    def refused_at_door(self) -> Overloaded | None:
+        """Return what `place` would raise now; None if it would not. For who has not come in yet:
+        no thread, no request object and no JSON are spent on what is refused anyway.
+        """
+        with self._lock:
+            refusal = self._refusal()
+        if refusal:
+            self._tell_refused()
+        return refusal
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold one of the places; raises `Overloaded` at once if there is none."""
         with self._lock:
-            if self._in_hand >= self._places:
-                raise Overloaded(f"{self._places} images are in hand already", self._ahead())
+            if refusal := self._refusal():
+                raise refusal
             self._change(1)
         try:
             yield
@@ -92,6 +106,11 @@ class Turns:
         """Return whether the image whose turn it is should have been done long ago."""
         with self._lock:
             return bool(self._queue) and time.monotonic() > self._queue[0].until + GRACE
+
+    def _refusal(self) -> Overloaded | None:
+        if self._in_hand < self._places:
+            return None
+        return Overloaded(f"{self._places} images are in hand already", self._ahead())
 
     def _change(self, by: int) -> None:
         self._in_hand += by

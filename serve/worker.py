@@ -30,6 +30,7 @@ from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from serve.settings import Settings
+from serve.turns import Turns
 
 # Longer heads are not waited for: gunicorn takes 100 lines of 8 kB, which nobody needs.
 MAX_HEAD = 2**15
@@ -46,6 +47,7 @@ BOOT = 30
 WARNING = (0.9, 3.0)
 # Seconds between two looks at what took too long.
 SWEEP = 0.25
+PREDICT = "/predict"
 HEAD_TOO_LONG = (431, "request_header_fields_too_large", "the headers are too many or too long")
 
 
@@ -91,6 +93,7 @@ class Connection(TConn):
         self._linger = worker.linger
         self._max_body = worker.settings.max_body
         self._needed: int | None = None  # bytes of head and body; None: not known yet
+        self.for_model = False  # whether it needs one of the places that there are for images
 
     def begin(self) -> None:
         """Start on a new request, with what was received behind the last one."""
@@ -98,7 +101,7 @@ class Connection(TConn):
         if self.parser:
             self.sock.received[:0] = self.parser.unreader.take_buffered()
         self.sock.began = time.monotonic()
-        self.whole, self._needed = False, None
+        self.whole, self._needed, self.for_model = False, None, False
 
     def take(self, data: bytes) -> bool:
         """Add what arrived; return whether the request can be dealt with now.
@@ -122,6 +125,7 @@ class Connection(TConn):
             return None
         except Exception:  # the thread will meet the same, and answers it
             return 0
+        self.for_model = request.path == PREDICT and request.method == "POST"
         body = request.body.reader
         # A chunked body is refused, and so is one that is too long: there is nothing to wait for.
         if not isinstance(body, LengthReader) or body.length > self._max_body:
@@ -154,7 +158,7 @@ class Worker(ThreadWorker):
 
     def accept(self, listener) -> None:
         """Take a connection, but let a worker that has nothing to do take it first."""
-        if self.alive and self._in_hand():
+        if self.alive and self.cfg.workers > 1 and self._in_hand():
             time.sleep(COURTESY)
         try:
             client, address = listener.accept()
@@ -207,8 +211,7 @@ class Worker(ThreadWorker):
             self._refuse(conn, *HEAD_TOO_LONG)
             return
         if ready:
-            self._forget(conn, self._reading)
-            super().enqueue_req(conn)
+            self._admit(conn)
         elif ended:
             self._forget(conn, self._reading)
             self._drop(conn)
@@ -219,6 +222,15 @@ class Worker(ThreadWorker):
             held = sum(len(other.sock.received) for other in self._reading)
             if held > MAX_HELD:
                 self._refuse(conn, 503, "overloaded", "too many large bodies are under way")
+
+    def _admit(self, conn: Connection) -> None:
+        """Give a request a thread, or refuse an image at once for which there is no place."""
+        busy = self._turns and conn.for_model and self._turns.refused_at_door()
+        if busy:
+            self._refuse(conn, 503, "overloaded", str(busy), busy.retry_after)
+        else:
+            self._forget(conn, self._reading)
+            super().enqueue_req(conn)
 
     def handle_request(self, req, conn: Connection) -> bool:
         """Let the app answer. The client comes in by the door again, and so to the least busy
@@ -305,14 +317,17 @@ class Worker(ThreadWorker):
             if not conn.sock.received:
                 self._reading[conn] = min(self._reading[conn], deadline)
 
-    def _refuse(self, conn: Connection, status: int, code: str, message: str) -> None:
+    def _refuse(
+        self, conn: Connection, status: int, code: str, message: str, retry_after: int | None = None
+    ) -> None:
         self._forget(conn, self._reading)
         self.log.refused(conn.client, status, code)
         with contextlib.suppress(OSError):
-            conn.sock.send(_answer(status, code, message))
+            conn.sock.send(_answer(status, code, message, retry_after))
         conn.sock.received.clear()
         self.nr_conns -= 1
-        conn.close(graceful=True)
+        # What is still to come of a request would destroy the answer; after a whole one comes none.
+        conn.close(graceful=not conn.whole)
 
     def _end(self, conn: Connection) -> None:
         self._forget(conn, self._lingering)
@@ -321,6 +336,11 @@ class Worker(ThreadWorker):
     def _forget(self, conn: Connection, where: dict[Connection, float]) -> None:
         if where.pop(conn, None):
             self.poller.unregister(conn.sock)
+
+    @property
+    def _turns(self) -> Turns | None:
+        # None until the app is there, and where it is another one than ours.
+        return getattr(getattr(self, "wsgi", None), "extensions", {}).get("turns")
 
     def _drop(self, conn: Connection) -> None:
         self.nr_conns -= 1
@@ -340,8 +360,7 @@ class Worker(ThreadWorker):
 
     def notify(self) -> None:
         """Give the master a sign of life, unless an image hangs in the model."""
-        turns = getattr(getattr(self, "wsgi", None), "extensions", {}).get("turns")
-        if not (turns and turns.hung()):
+        if not (self._turns and self._turns.hung()):
             super().notify()
 
     def handle_abort(self, sig: signal.Signals, frame) -> None:
@@ -365,11 +384,13 @@ class Worker(ThreadWorker):
             self._asked = time.monotonic()
 
 
-def _answer(status: int, code: str, message: str) -> bytes:
+def _answer(status: int, code: str, message: str, retry_after: int | None = None) -> bytes:
     body = json.dumps({"error": {"code": code, "message": message}}).encode()
     head = (
         f"HTTP/1.1 {status} {code.replace('_', ' ').title()}\r\n"
         "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n"
     )
-    return head.encode() + body
+    if retry_after:
+        head += f"Retry-After: {retry_after}\r\n"
+    return f"{head}\r\n".encode() + body

@@ -50,6 +50,18 @@ def test_figures_are_exact_over_workers_and_their_ends(tmp_path):
     assert re.search('sha256="[0-9a-f]{64}"', model_info)
 
 
+def test_images_refused_at_the_door_are_counted(tmp_path):
+    pytest.importorskip("prometheus_client")
+    model = write_slow_artifact(tmp_path / "model.onnx")
+    with serving(model, WORKERS="1", QUEUE="2", METRICS="on") as server:
+        replies = together(*[lambda: post(server.url, lasting(128))] * 12)
+        seen = figures(server.url)
+        assert any('"refused": "overloaded"' in line for line in server.log())
+    for status in (200, 503):
+        name = f'segmenter_requests_total{{endpoint="predict",status="{status}"}}'
+        assert seen[name] == [reply.status for reply in replies].count(status) > 0
+
+
 @pytest.mark.skipif(bool(find_spec("prometheus_client")), reason="prometheus_client is here")
 def test_server_says_what_its_figures_need():
     with pytest.raises(UsageError, match="requirements-metrics"), serving("baseline", METRICS="on"):

@@ -16,13 +16,25 @@ def now() -> float:
 
 def test_places_are_bounded_and_given_back():
     turns, seen = Turns(2), []
-    turns.watch(seen.append)
+    turns.watch(seen.append, lambda: None)
     with turns.place(), turns.place(), pytest.raises(Overloaded) as caught, turns.place():
         pass
     assert caught.value.retry_after == 1
     with turns.place(), turns.place():
         pass
     assert seen == [1, 2, 1, 0, 1, 2, 1, 0]
+
+
+def test_who_stands_at_the_door_hears_what_they_would_hear_inside():
+    turns, refused = Turns(1), []
+    turns.watch(lambda count: None, lambda: refused.append(1))
+    assert turns.refused_at_door() is None
+    with turns.place():
+        with pytest.raises(Overloaded) as inside, turns.place():
+            pass
+        assert str(turns.refused_at_door()) == str(inside.value)
+    assert turns.refused_at_door() is None
+    assert len(refused) == 1
 
 
 def test_a_place_is_given_back_when_the_request_fails():
