@@ -62,21 +62,26 @@ def plot(result: dict, out: Path) -> None:
     """Dice, and multiply-adds, against milliseconds; the shipped network is ringed."""
     image = result["shipped"][-1]["image"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for engine, marker in (("float32", "o"), ("int8", "s")):
+    # The engines' points lie close together: one's labels are below them, the other's above.
+    for engine, marker, beside in (("float32", "o", -15), ("int8", "s", 9)):
         those = [row for row in result["variants"] if row["engine"] == engine]
         known = [row for row in those if row["dice"] is not None]
         for axes, key, group in ((left, "dice", known), (right, "g_multiply_adds", those)):
             axes.plot([r["p50_ms"] for r in group], [r[key] for r in group], marker, label=engine)
             for row in group:
                 point = (row["p50_ms"], row[key])
-                label = f"  {row['width']:g} {row['resolution']}"
-                axes.annotate(label, point, fontsize=7)
+                label = f"{row['width']:g} {row['resolution']}"
+                place = {"xytext": (0, beside), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(label, point, fontsize=7, **place)
                 if (row["width"], row["resolution"]) == SHIPPED:
                     axes.plot(*point, "o", markersize=14, fillstyle="none", color="tab:red")
     left.set(ylabel="mean Dice of held-out patients (float32)", ylim=(0.5, 1))
     right.set(ylabel="G multiply-adds")
+    right.margins(y=0.12)
     for axes in (left, right):
-        axes.set(xlabel=f"ms for {image}, one core; ringed: shipped", xlim=(0, None))
+        axes.set(
+            xlabel=f"ms for {image}, one core; ringed: shipped", xlim=(0, 1.1 * axes.get_xlim()[1])
+        )
         axes.legend()
         axes.grid(alpha=0.3)
     with replacing(out) as partial:

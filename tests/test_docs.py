@@ -34,7 +34,7 @@ BLOCKS = [
     for number, (language, code) in enumerate(
         re.findall(r"```(\w+)\n(.*?)```", API + README.read_text(), re.S)
     )
-    if language in RUNNERS and not re.match(r"make |\.venv", code)
+    if language in RUNNERS and not re.match(r"(\w+=\S+ )?make |\.venv", code)
 ]
 
 
