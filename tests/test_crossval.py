@@ -57,6 +57,8 @@ def test_the_report_tells_of_the_experiment(folder):
     text = (folder / "artifacts/EXPERIMENTS.md").read_text()
     assert "| [tiny](../train/experiments/tiny.toml) | 0, 3 | 4 |" in text
     assert "As small as it gets." in text
+    for fold in (0, 3):
+        assert f"| fold | {fold} | 2 |" in text
     for plot in ("dice", "tiny"):
         assert (folder / f"artifacts/experiments/{plot}.png").stat().st_size > 1000
 

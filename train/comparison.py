@@ -169,7 +169,7 @@ Threshold {s.decision.threshold:g}, least peak {s.decision.least_peak:g}. Lost: 
 
 
 def _groups(s: Summary) -> str:
-    """Rows by lesion area, image height (thirds) and number of lesions."""
+    """Rows by lesion area, image height (thirds), number of lesions and fold."""
     area, height, lesions = (
         np.array([row[key] for row in s.patients]) for key in ("area", "height", "lesions")
     )
@@ -187,6 +187,8 @@ def _groups(s: Summary) -> str:
         ("5 and more", lesions > 4),
     ):
         rows.append(("lesions", label, group))
+    fold = np.array([row["fold"] for row in s.patients])
+    rows += [("fold", str(k), fold == k) for k in s.folds]
     return "\n".join(
         f"| {title} | {label} | {group.sum()} | {s.nested[group].mean():.3f} "
         f"| {np.median(s.nested[group]):.3f} | {(s.nested[group] < evaluate.MISSED).sum()} |"
