@@ -48,8 +48,8 @@ def test_the_least_peak_costs_no_patient():
     loud = (0.97,) * 5
     chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9], control_peak=loud))
     assert chosen.least_peak == 0.7
-    # A patient of whom nothing right is found costs nothing when his mask is made empty.
-    dice[1] = 0
+    # A patient of whom next to nothing is found costs next to nothing when the mask is empty.
+    dice[1] = 0.001
     chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9], control_peak=loud))
     assert chosen.least_peak == 0.85
 
