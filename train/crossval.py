@@ -25,6 +25,8 @@ from train import comparison, config, dataset
 from train.files import write_json
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+# Settings of a run or a machine, not of the experiment; start_from_sha256 says what was in it.
+OF_ONE_RUN = ("data", "source_commit", "fold", "start_from")
 
 
 def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
@@ -103,9 +105,7 @@ def collect(out: Path, config_file: Path) -> dict:
     return {
         "name": config_file.stem,
         "about": config.about(config_file),
-        "settings": {
-            k: v for k, v in settings.items() if k not in ("data", "source_commit", "fold")
-        },
+        "settings": {k: v for k, v in settings.items() if k not in OF_ONE_RUN},
         "data": json.loads((folder / "folds.json").read_text())["data"],
         "runs": runs,
         "people": people,
