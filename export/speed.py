@@ -1,9 +1,10 @@
 """How fast is the network, and how near to what this CPU can do? `python -m export.speed`
 
 One thread, nothing else running. Times the shipped file in float32, in 8 bits and in torch, turn by
-turn in one run; then narrower and finer networks, of which only those that an experiment trained
-have a Dice. Multiply-adds are those of the convolutions, over the peak that a matrix product
-reaches here. Writes artifacts/SPEED.md, speed.json and speed.png. Takes some 5 minutes.
+turn in one run; then narrower and finer networks: with `--runs` those that were trained, and their
+Dice, the others with random weights. Multiply-adds are those of the convolutions, over the peak
+that a matrix product reaches here. Writes artifacts/SPEED.md, speed.json and speed.png. Takes some
+5 minutes, and a few more for each run.
 
 Exit codes: 0 written, 2 bad input, 130 interrupted.
 """
@@ -28,43 +29,19 @@ from onnx import TensorProto, helper
 from torch import nn
 from tqdm import tqdm
 
-from export import int8, onnx_file, speed_report
+from export import onnx_file, speed_report
 from export.graph import PixelsToMask
+from export.networks import Network, shipped_module, trained, untrained
 from serve.phantom import phantom
 from serve.segmenter import ArtifactError, Segmenter
-from train import comparison, warm_start
+from train import dataset, warm_start
 from train.canonical import Upright
-from train.config import Config
-from train.decision import Decision
-from train.evaluate import Segmentation
 from train.files import write_json
-from train.network import MobileNetUNet
 
 HEIGHTS, WIDTH = (426, 489, 991), 400
 WIDTHS, RESOLUTIONS = (0.5, 0.75, 1.0), (False, True)
 ROUNDS = 40
 PEAK_SIZE = 1024
-CALIBRATION = 6
-
-
-def shipped_module(model: onnx.ModelProto) -> PixelsToMask:
-    """The torch module that an exported file was made from."""
-    weights = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
-    upright = next(v for k, v in weights.items() if k.endswith("upright.weights"))
-    network = MobileNetUNet()
-    generator = torch.Generator().manual_seed(0)
-    batches = [torch.rand(2, 1, 256, 256, generator=generator)]
-    warm_start.load(network, model, batches)
-    facts = {p.key: p.value for p in model.metadata_props}
-    decision = Decision(float(facts["threshold"]), float(facts["least_peak"]))
-    return PixelsToMask(Segmentation(network, Upright(upright.tolist())), decision).eval()
-
-
-def untrained(width: float, full_resolution: bool, upright: Upright) -> PixelsToMask:
-    """The function with a network of random weights: as fast as a trained one."""
-    torch.manual_seed(0)
-    network = MobileNetUNet(width, full_resolution)
-    return PixelsToMask(Segmentation(network, upright), Decision(0.5, 0.5)).eval()
 
 
 def multiply_adds(module: PixelsToMask, height: int) -> int:
@@ -162,47 +139,32 @@ def side_by_side(model: Path, module: PixelsToMask) -> list[dict]:
     return rows
 
 
-def variants(upright: Upright, artifacts: Path) -> list[dict]:
+def variants(upright: Upright, networks: dict[tuple[float, bool], Network]) -> list[dict]:
     """Rows of narrower and finer networks at the largest size, float32 and 8 bits."""
-    images = [phantom(HEIGHTS[1], WIDTH, seed=seed)[0] for seed in range(CALIBRATION)]
     rows = []
     every = list(itertools.product(WIDTHS, RESOLUTIONS))
     for width, full in tqdm(every, desc="variants", unit="network", disable=None):
-        module = untrained(width, full, upright)
-        model = onnx_file.to_onnx(module)
-        files = {"float32": model, "int8": int8.quantise(model, images)}
+        network = networks.get((width, full)) or untrained(width, full, upright)
         engines = {
-            name: Segmenter.open(file.SerializeToString(), name) for name, file in files.items()
+            name: Segmenter.open(file.SerializeToString(), name)
+            for name, file in network.files.items()
         }
-        trained = trained_with(width, full, artifacts)
+        work = multiply_adds(network.module, HEIGHTS[-1]) / 1e9
         for name, taken in times(engines, HEIGHTS[-1]).items():
             rows.append(
                 {
                     "width": width,
                     "resolution": "full" if full else "half",
                     "engine": name,
-                    "parameters": sum(p.numel() for p in module.parameters()),
-                    "g_multiply_adds": round(multiply_adds(module, HEIGHTS[-1]) / 1e9, 3),
+                    "parameters": sum(p.numel() for p in network.module.parameters()),
+                    "g_multiply_adds": round(work, 3),
                     "p50_ms": round(float(np.median(taken)), 2),
+                    "dice": network.dice.get(name),
+                    "patients": network.patients,
+                    "epochs": network.epochs,
                 }
-                | trained
             )
     return rows
-
-
-def trained_with(width: float, full: bool, artifacts: Path) -> dict:
-    """Dice of the experiment on most patients with such a network, empty where there is none."""
-    defaults = vars(Config(data="", source_commit=""))
-    wanted = {"width": width, "full_resolution": full}
-    found = [
-        comparison.summary(result)
-        for result in comparison.results(artifacts)
-        if all((defaults | result["settings"])[key] == value for key, value in wanted.items())
-    ]
-    if not found:
-        return {"dice": None, "patients": 0}
-    best = max(found, key=lambda s: (len(s.nested), s.nested.mean()))
-    return {"dice": round(float(best.nested.mean()), 4), "patients": len(best.nested)}
 
 
 def cpu_name() -> str:
@@ -219,12 +181,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--model", type=Path, default=Path("artifacts/model.onnx"))
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="to write to")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="finished runs of a fold")
+    parser.add_argument("--data", type=Path, help="what they were trained on; needed for --runs")
     arguments = parser.parse_args(argv)
+    if arguments.runs and not arguments.data:
+        parser.error("--runs needs --data")
     warnings.filterwarnings("ignore", module="torch|onnxscript|copyreg")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     try:
-        module = shipped_module(warm_start.read(arguments.model))
+        model = warm_start.read(arguments.model)
+        module = shipped_module(model)
+        networks = trained(arguments.runs, dataset.load(arguments.data)) if arguments.runs else {}
         shipped = side_by_side(arguments.model, module)
     except (ValueError, ArtifactError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -237,7 +205,8 @@ def main(argv: list[str] | None = None) -> int:
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,
         "shipped": shipped,
-        "variants": variants(module.segmentation.upright, arguments.artifacts),
+        "variants": variants(module.segmentation.upright, networks),
+        "measured": next(p.value for p in model.metadata_props if p.key == "dice"),
     }
     write_json(arguments.artifacts / "speed.json", result)
     speed_report.write(result, arguments.artifacts)
