@@ -1,0 +1,214 @@
+"""Which rule turns a probability into lesions? `python -m export.decisions --data DIR --run RUN`.
+
+Lets the networks of finished runs (`--run` once for each fold) see those whom they held out, and
+compares a threshold alone with rules that leave out whole images or single lesions. Writes
+artifacts/DECISIONS.md and decisions.png; `train.decision` is chosen from it. Exit codes: 0 written,
+2 bad input, 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from tqdm import tqdm
+
+from export.run import load_run
+from train import dataset, evaluate
+from train.dataset import Case
+from train.decision import QUIET
+from train.figures import plt
+from train.files import replacing
+
+THRESHOLDS = np.round(np.arange(0.05, 0.51, 0.05), 2)
+PEAKS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+AREAS = (1, 10, 20, 50, 100, 200)
+
+# By name: the values that are tried, and which lesions are kept, from their peaks and areas.
+RULES: dict[str, tuple[tuple, Callable]] = {
+    "a threshold alone": ((0,), lambda peak, area, _: area > 0),
+    "none in an image whose highest probability is below": (
+        PEAKS,
+        lambda peak, area, least: np.full(len(peak), peak.max(initial=0) > least),
+    ),
+    "no lesion whose highest probability is below": (
+        PEAKS,
+        lambda peak, area, least: peak > least,
+    ),
+    "no lesion of fewer pixels than": (AREAS, lambda peak, area, least: area >= least),
+}
+
+_HEAD = """# Decisions
+
+Written by `python -m export.decisions`; not edited by hand. What is above the threshold falls into
+lesions (touching pixels); each rule leaves some of them out. Threshold and value are those that are
+best for the mean Dice of all the *other* patients. The last columns: the best mean Dice at which
+{quiet:.0%} of the controls are empty, chosen on all patients.
+
+Held out of {runs}: {patients} patients, {controls} controls.
+
+| lesions left out | chosen for all | mean Dice ± standard error | against the threshold alone \
+| empty controls | Dice if {quiet:.0%} are empty | at |
+|---|---|---:|---:|---:|---:|---|
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """peak, area, hit: of each lesion found, by threshold; hit: how many of its pixels are true.
+
+    truth: tumour pixels, 0 for a control.
+    """
+
+    is_patient: bool
+    truth: int
+    lesions: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+    def dice(self, keep: Callable, least: float) -> list[float]:
+        """At each of THRESHOLDS; of a control 1 where the mask is empty, else 0."""
+        values = []
+        for peak, area, hit in self.lesions:
+            kept = keep(peak, area, least)
+            total = self.truth + area[kept].sum()
+            values.append(2 * hit[kept].sum() / total if total else 1.0)
+        return values
+
+
+def find(probability: np.ndarray, case: Case) -> Person:
+    """The lesions that a network sees in one person: probability float H×W in 0..1."""
+    lesions = []
+    for threshold in THRESHOLDS:
+        groups, count = ndimage.label(probability > threshold)
+        index = np.arange(1, count + 1)
+        peak = np.asarray(ndimage.maximum(probability, groups, index)) if count else np.zeros(0)
+        area = np.bincount(groups.ravel(), minlength=count + 1)[1:]
+        hit = np.bincount(groups[case.truth], minlength=count + 1)[1:]
+        lesions.append((peak, area, hit))
+    return Person(case.is_patient, int(case.truth.sum()), lesions)
+
+
+def see(run: Path, cases: list[Case]) -> list[Person]:
+    """Everyone whom a run held out. Raises ValueError where that is nobody."""
+    segmentation, config, folds = load_run(run)
+    held_out = [case for case in cases if folds["folds"].get(case.name) == config.fold]
+    if not held_out:
+        raise ValueError(f"{run}: held none of these people out")
+    people = tqdm(held_out, desc=run.name, unit="image", leave=False, disable=None)
+    return [
+        find(evaluate.tumour_probability(segmentation, c.uptake, torch.device("cpu")), c)
+        for c in people
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A rule: dice float P×K of the patients, empty bool C×K of the controls, by setting."""
+
+    settings: list[tuple[float, float]]
+    dice: np.ndarray
+    empty: np.ndarray
+
+    @property
+    def best(self) -> int:
+        return int(self.dice.mean(axis=0).argmax())
+
+    @property
+    def nested(self) -> np.ndarray:
+        """Dice of each patient at the setting that is best for all the others."""
+        others = self.dice.sum(axis=0) - self.dice
+        return self.dice[np.arange(len(others)), others.argmax(axis=1)]
+
+    @property
+    def quiet(self) -> int | None:
+        """The best setting at which QUIET of the controls are empty; None where none is."""
+        enough = self.empty.mean(axis=0) >= QUIET if len(self.empty) else np.zeros(1, bool)
+        return int(np.where(enough, self.dice.mean(axis=0), -1).argmax()) if enough.any() else None
+
+
+def outcome(people: list[Person], values: tuple, keep: Callable) -> Outcome:
+    table = np.array([[p.dice(keep, least) for least in values] for p in people])
+    table = table.reshape(len(people), -1)
+    patients = np.array([p.is_patient for p in people])
+    settings = [(float(threshold), least) for least in values for threshold in THRESHOLDS]
+    return Outcome(settings, table[patients], table[~patients] == 1)
+
+
+def report(outcomes: dict[str, Outcome], runs: list[Path]) -> str:
+    """DECISIONS.md"""
+    plain = next(iter(outcomes.values()))
+    names = ["/".join(run.resolve().parts[-2:]) for run in runs]
+    lines = []
+    for name, of in outcomes.items():
+        nested, gain = of.nested, of.nested - plain.nested
+        errors = [values.std(ddof=1) / np.sqrt(len(values)) for values in (nested, gain)]
+        cells = [
+            name if of is not plain else f"none: {name}",
+            _setting(of, of.best),
+            f"{nested.mean():.4f} ± {errors[0]:.4f}",
+            f"{gain.mean():+.4f} ± {errors[1]:.4f}" if of is not plain else "",
+            f"{of.empty[:, of.best].mean():.0%}" if len(of.empty) else "",
+            f"{of.dice[:, of.quiet].mean():.4f}" if of.quiet is not None else "never",
+            _setting(of, of.quiet) if of.quiet is not None else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |\n")
+    head = _HEAD.format(
+        quiet=QUIET, runs=", ".join(names), patients=len(plain.dice), controls=len(plain.empty)
+    )
+    return head + "".join(lines) + "\n![Dice over empty controls, by rule](decisions.png)\n"
+
+
+def _setting(of: Outcome, number: int) -> str:
+    threshold, least = of.settings[number]
+    return (
+        f"{threshold:g}" if len({v for _, v in of.settings}) == 1 else f"{threshold:g}, {least:g}"
+    )
+
+
+def plot(outcomes: dict[str, Outcome], out: Path) -> None:
+    """What each rule makes of the trade between patients' Dice and empty controls."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for (name, of), marker in zip(outcomes.items(), "osv^", strict=True):
+        empty, dice = of.empty.mean(axis=0), of.dice.mean(axis=0)
+        # Only settings that no other of the rule beats in both.
+        front = [i for i in range(len(dice)) if not ((dice > dice[i]) & (empty >= empty[i])).any()]
+        front.sort(key=lambda i: empty[i])
+        axes.plot(empty[front], dice[front], f"{marker}-", label=name, alpha=0.8)
+    axes.set(xlabel="share of controls with an empty mask", ylabel="mean Dice of patients")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    with replacing(out) as partial:
+        figure.savefig(partial, dpi=100)
+    plt.close(figure)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m export.decisions", description="Compare rules of what is tumour."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of patients and controls")
+    parser.add_argument("--run", type=Path, required=True, action="append", help="a finished run")
+    parser.add_argument("--out", type=Path, default=Path("artifacts/DECISIONS.md"))
+    arguments = parser.parse_args(argv)
+    try:
+        cases = dataset.load(arguments.data)
+        people = [person for run in arguments.run for person in see(run, cases)]
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    outcomes = {name: outcome(people, *rule) for name, rule in RULES.items()}
+    plot(outcomes, arguments.out.with_name("decisions.png"))
+    text = report(outcomes, arguments.run)
+    with replacing(arguments.out) as partial:
+        partial.write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
