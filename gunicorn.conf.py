@@ -79,7 +79,8 @@ def rehearse() -> int:
 
 
 def post_worker_init(worker):
-    """Say when a worker can answer; when it was begun is said before."""
+    """Say when a worker can answer; from now on it must give its signs of life."""
+    worker.notify()
     worker.log.info("Worker is ready (pid: %s)", worker.pid)
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -191,9 +190,8 @@ def kill(trial: Trial) -> dict:
 
 def whole(trial: Trial, server: Server, without: int) -> bool:
     """Whether all workers are there and ready, and the one that was hit is not among them."""
-    workers = set(server.workers())
-    ready = {int(pid) for pid in re.findall(r"is ready \(pid: (\d+)\)", "\n".join(server.log()))}
-    return without not in workers and len(workers) == trial.workers and workers <= ready
+    ready = server.ready_workers()
+    return without not in ready and len(ready) == trial.workers == len(server.workers())
 
 
 def hang(trial: Trial) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -118,6 +119,11 @@ class Server:
         return [
             int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         ]
+
+    def ready_workers(self) -> list[int]:
+        """Those of the workers that have said that they can answer."""
+        ready = set(re.findall(r"is ready \(pid: (\d+)\)", "\n".join(self.log())))
+        return [pid for pid in self.workers() if str(pid) in ready]
 
     def memory_mb(self) -> list[float]:
         """Resident memory of each worker, in 10^6 bytes."""
