@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from tqdm import tqdm
@@ -28,6 +29,7 @@ class Network:
     module: PixelsToMask
     files: dict[str, onnx.ModelProto]
     dice: dict[str, float] = field(default_factory=dict)
+    standard_error: float | None = None
     patients: int = 0
     epochs: int = 0
 
@@ -65,11 +67,13 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
         judged = [case for case in cases if case.is_patient and case.name in held_out]
         before, after, _ = int8.means(int8.compare(model, quantised, judged))
         scores = oof.scores(json.loads((run / "held_out.json").read_text()))
-        dice = float(nested_dice(scores).mean())
+        nested = nested_dice(scores)
+        dice = float(nested.mean())
         found[config.width, config.full_resolution] = Network(
             module,
             {"float32": model, "int8": quantised},
             {"float32": dice, "int8": dice + float(after - before)},
+            float(nested.std(ddof=1) / np.sqrt(len(nested))),
             len(judged),
             len(comparison.read_log(run / "log.csv")),
         )

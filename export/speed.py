@@ -160,6 +160,7 @@ def variants(upright: Upright, networks: dict[tuple[float, bool], Network]) -> l
                     "g_multiply_adds": round(work, 3),
                     "p50_ms": round(float(np.median(taken)), 2),
                     "dice": network.dice.get(name),
+                    "standard_error": network.standard_error,
                     "patients": network.patients,
                     "epochs": network.epochs,
                 }

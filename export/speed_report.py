@@ -43,13 +43,15 @@ def report(result: dict) -> str:
         "",
         "Dice: mean of held-out patients ([EXPERIMENTS.md](EXPERIMENTS.md)) after that many epochs "
         "from scratch; networks without have random weights: only their speed is known. "
-        f" The shipped one was trained for longer: {result['measured']}.",
+        f"The shipped weights were trained for longer: {result['measured']}.",
         "",
-        "| width | resolution | engine | parameters | G multiply-adds | p50 ms | Dice | patients |",
-        "|---:|---|---|---:|---:|---:|---:|---:|",
+        "| width | resolution | engine | parameters | G multiply-adds | p50 ms "
+        "| Dice ± standard error | patients | epochs |",
+        "|---:|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in result["variants"]:
-        dice = "" if row["dice"] is None else f"{row['dice']:.4f}"
+        trained = row["dice"] is not None
+        dice = f"{row['dice']:.4f} ± {row['standard_error']:.4f}" if trained else ""
         lines.append(
             f"| {row['width']:g} | {row['resolution']} | {row['engine']} | {row['parameters']:,} "
             f"| {row['g_multiply_adds']:.2f} | {row['p50_ms']:.1f} | {dice} "
@@ -62,8 +64,11 @@ def plot(result: dict, out: Path) -> None:
     """Dice, and multiply-adds, against milliseconds; the shipped network is ringed."""
     image = result["shipped"][-1]["image"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    # The engines' points lie close together: one's labels are below them, the other's above.
-    for engine, marker, beside in (("float32", "o", -15), ("int8", "s", 9)):
+    # The engines' points lie close together: one's labels are right of them, the other's left.
+    for engine, marker, place in (
+        ("float32", "o", {"xytext": (4, 8), "ha": "left"}),
+        ("int8", "s", {"xytext": (-9, -3), "ha": "right"}),
+    ):
         those = [row for row in result["variants"] if row["engine"] == engine]
         known = [row for row in those if row["dice"] is not None]
         for axes, key, group in ((left, "dice", known), (right, "g_multiply_adds", those)):
@@ -71,17 +76,21 @@ def plot(result: dict, out: Path) -> None:
             for row in group:
                 point = (row["p50_ms"], row[key])
                 label = f"{row['width']:g} {row['resolution']}"
-                place = {"xytext": (0, beside), "textcoords": "offset points", "ha": "center"}
-                axes.annotate(label, point, fontsize=7, **place)
+                axes.annotate(label, point, textcoords="offset points", fontsize=7, **place)
                 if (row["width"], row["resolution"]) == SHIPPED:
                     axes.plot(*point, "o", markersize=14, fillstyle="none", color="tab:red")
-    left.set(ylabel="mean Dice of held-out patients, equally many epochs")
+    for row in result["variants"]:
+        if row["dice"] is not None:
+            bar = [row["dice"] - row["standard_error"], row["dice"] + row["standard_error"]]
+            left.plot([row["p50_ms"]] * 2, bar, color="0.8", zorder=0)
+    left.set(ylabel="mean Dice ± standard error, equal training")
     right.set(ylabel="G multiply-adds")
     right.margins(y=0.12)
     for axes in (left, right):
-        axes.set(
-            xlabel=f"ms for {image}, one core; ringed: shipped", xlim=(0, 1.1 * axes.get_xlim()[1])
-        )
+        axes.set_xscale("log", base=2)
+        axes.margins(x=0.2)
+        axes.set_xlabel(f"ms for {image}, one core; ringed: shipped")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.legend()
         axes.grid(alpha=0.3)
     with replacing(out) as partial:

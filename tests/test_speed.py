@@ -63,6 +63,8 @@ def test_the_report_has_a_row_for_each_engine_and_variant(tmp_path, quick):
     text = (tmp_path / "SPEED.md").read_text()
     assert len(re.findall(r"^\| (?:float32|int8|torch) \| 400×(?:64|70) \|", text, re.M)) == 6
     assert len(re.findall(r"^\| 0.5 \| half \| (?:float32|int8) \|", text, re.M)) == 2
+    for table in re.findall(r"(?:^\|.+\n)+", text, re.M):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
     assert (tmp_path / "speed.png").stat().st_size > 1000
     shipped = json.loads((tmp_path / "speed.json").read_text())["shipped"]
     assert all(0 < row["share_of_peak"] < 2 and row["p50_ms"] > 0 for row in shipped)
