@@ -20,7 +20,7 @@ from tqdm import tqdm
 from export.run import load_run
 from train import dataset, evaluate
 from train.dataset import Case
-from train.decision import QUIET
+from train.decision import QUIET, standard_error
 from train.figures import plt
 from train.files import replacing
 
@@ -144,12 +144,11 @@ def report(outcomes: dict[str, Outcome], runs: list[Path]) -> str:
     lines = []
     for name, of in outcomes.items():
         nested, gain = of.nested, of.nested - plain.nested
-        errors = [values.std(ddof=1) / np.sqrt(len(values)) for values in (nested, gain)]
         cells = [
             name if of is not plain else f"none: {name}",
             _setting(of, of.best),
-            f"{nested.mean():.4f} ± {errors[0]:.4f}",
-            f"{gain.mean():+.4f} ± {errors[1]:.4f}" if of is not plain else "",
+            f"{nested.mean():.4f} ± {standard_error(nested):.4f}",
+            f"{gain.mean():+.4f} ± {standard_error(gain):.4f}" if of is not plain else "",
             f"{of.empty[:, of.best].mean():.0%}" if len(of.empty) else "",
             f"{of.dice[:, of.quiet].mean():.4f}" if of.quiet is not None else "never",
             _setting(of, of.quiet) if of.quiet is not None else "",

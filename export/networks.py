@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from tqdm import tqdm
@@ -15,7 +14,7 @@ from export.run import load_decision, load_run
 from serve.phantom import phantom
 from train import comparison, dataset, oof, warm_start
 from train.canonical import Upright
-from train.decision import Decision, nested_dice
+from train.decision import Decision, nested_dice, standard_error
 from train.evaluate import Segmentation
 from train.network import MobileNetUNet
 
@@ -73,7 +72,7 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
             module,
             {"float32": model, "int8": quantised},
             {"float32": dice, "int8": dice + float(after - before)},
-            float(nested.std(ddof=1) / np.sqrt(len(nested))),
+            standard_error(nested),
             len(judged),
             len(comparison.read_log(run / "log.csv")),
         )

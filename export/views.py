@@ -99,12 +99,11 @@ def table(run: Path, cases: list[Case]) -> str:
     for name, views in SETS.items():
         dice = nested_dice(patients, logits, views)
         turned = nested_dice(patients, logits, tuple((scale, not side) for scale, side in views))
-        error = dice.std(ddof=1) / np.sqrt(len(dice))
         work = sum(scale**2 for scale, _ in views)
         name = f"**{name}**" if views == evaluate.VIEWS else name
         lines.append(
-            f"| {name} | {work:.2f} | {dice.mean():.4f} ± {error:.4f} | {turned.mean():.4f} "
-            f"| {(dice.mean() + turned.mean()) / 2:.4f} |"
+            f"| {name} | {work:.2f} | {dice.mean():.4f} ± {decision.standard_error(dice):.4f} "
+            f"| {turned.mean():.4f} | {(dice.mean() + turned.mean()) / 2:.4f} |"
         )
     return "\n".join([*lines, ""])
 

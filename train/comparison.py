@@ -39,7 +39,7 @@ class Summary:
 
     @property
     def standard_error(self) -> float:
-        return float(self.nested.std(ddof=1) / np.sqrt(len(self.nested)))
+        return decision.standard_error(self.nested)
 
     @property
     def missed(self) -> int:

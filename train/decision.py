@@ -87,3 +87,8 @@ def nested_dice(scores: Scores) -> np.ndarray:
     That is the honest figure for `choose`: no patient has a say in what it is measured at.
     """
     return np.array([scores.at(choose(scores.without(i)))[i] for i in range(len(scores.peak))])
+
+
+def standard_error(dice: np.ndarray) -> float:
+    """Of the mean of float P, P >= 2, patients drawn from many."""
+    return float(dice.std(ddof=1) / np.sqrt(len(dice)))
