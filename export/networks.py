@@ -19,6 +19,8 @@ from train.evaluate import Segmentation
 from train.network import MobileNetUNet
 
 CALIBRATION_PHANTOMS = 6
+FIRST_VIEW_SCALE = 1.25
+"""At which files of version 0.2.0, which do not say so, see an image."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def shipped_module(model: onnx.ModelProto) -> PixelsToMask:
     warm_start.load(network, model, batches)
     facts = {p.key: p.value for p in model.metadata_props}
     decision = Decision(float(facts["threshold"]), float(facts["least_peak"]))
-    return PixelsToMask(Segmentation(network, Upright(upright.tolist())), decision).eval()
+    scale = json.loads(facts["training"]).get("view_scale", FIRST_VIEW_SCALE)
+    segmentation = Segmentation(network, Upright(upright.tolist()), scale)
+    return PixelsToMask(segmentation, decision).eval()
 
 
 def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bool], Network]:
@@ -79,10 +83,11 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
     return found
 
 
-def untrained(width: float, full_resolution: bool, upright: Upright) -> Network:
-    """A network of random weights: as fast as a trained one."""
+def untrained(width: float, full_resolution: bool, like: Segmentation) -> Network:
+    """A network of random weights in place of the one of `like`: as fast as a trained one."""
     torch.manual_seed(0)
-    segmentation = Segmentation(MobileNetUNet(width, full_resolution), upright)
+    scale, _ = like.views[0]
+    segmentation = Segmentation(MobileNetUNet(width, full_resolution), like.upright, scale)
     module = PixelsToMask(segmentation, Decision(0.5, 0.5)).eval()
     model = onnx_file.to_onnx(module)
     images = [phantom(489, 400, seed=seed)[0] for seed in range(CALIBRATION_PHANTOMS)]

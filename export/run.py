@@ -43,8 +43,9 @@ def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
             f"{error.filename}: {error.strerror}; expected a folder that "
             "`python -m train.fit --out` wrote"
         ) from error
-    segmentation = Segmentation(averaged_network(state), Upright(upright))
-    return segmentation.eval(), Config(**state["config"]), folds
+    config = Config(**state["config"])
+    segmentation = Segmentation(averaged_network(state), Upright(upright), config.view_scale)
+    return segmentation.eval(), config, folds
 
 
 def load_decision(path: Path) -> tuple[Decision, str]:

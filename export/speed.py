@@ -35,7 +35,7 @@ from export.networks import Network, shipped_module, trained, untrained
 from serve.phantom import phantom
 from serve.segmenter import ArtifactError, Segmenter
 from train import dataset, warm_start
-from train.canonical import Upright
+from train.evaluate import Segmentation
 from train.files import write_json
 
 HEIGHTS, WIDTH = (426, 489, 991), 400
@@ -139,12 +139,12 @@ def side_by_side(model: Path, module: PixelsToMask) -> list[dict]:
     return rows
 
 
-def variants(upright: Upright, networks: dict[tuple[float, bool], Network]) -> list[dict]:
+def variants(like: Segmentation, networks: dict[tuple[float, bool], Network]) -> list[dict]:
     """Rows of narrower and finer networks at the largest size, float32 and 8 bits."""
     rows = []
     every = list(itertools.product(WIDTHS, RESOLUTIONS))
     for width, full in tqdm(every, desc="variants", unit="network", disable=None):
-        network = networks.get((width, full)) or untrained(width, full, upright)
+        network = networks.get((width, full)) or untrained(width, full, like)
         engines = {
             name: Segmenter.open(file.SerializeToString(), name)
             for name, file in network.files.items()
@@ -206,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,
         "shipped": shipped,
-        "variants": variants(module.segmentation.upright, networks),
+        "variants": variants(module.segmentation, networks),
         "measured": next(p.value for p in model.metadata_props if p.key == "dice"),
     }
     write_json(arguments.artifacts / "speed.json", result)

@@ -2,7 +2,7 @@
 `python -m export.views --data DIR --run runs/NAME/fold-0 [--run ...]`.
 
 Lets the networks of finished runs see the patients whom they held out in several sets of views, and
-writes artifacts/VIEWS.md; `train.evaluate.VIEWS` is chosen from it. Exit codes: 0 written, 2 bad
+writes artifacts/VIEWS.md; the setting `view_scale` is chosen from it. Exit codes: 0 written, 2 bad
 input, 130 interrupted.
 """
 
@@ -24,7 +24,7 @@ from train.files import replacing
 
 View = tuple[float, bool]
 
-SETS: dict[str, tuple[View, ...]] = {
+SETS: dict[str, evaluate.Views] = {
     "as it is": ((1.0, False),),
     "as it is, and its mirror image": ((1.0, False), (1.0, True)),
     "a quarter larger": ((1.25, False),),
@@ -50,8 +50,10 @@ an image as it is.
 
 
 @torch.no_grad()
-def see(run: Path, cases: list[Case]) -> tuple[list[Case], list[dict[View, np.ndarray]]]:
-    """The patients whom a run held out, and float16 H×W logits of each, by view."""
+def see(
+    run: Path, cases: list[Case]
+) -> tuple[list[Case], list[dict[View, np.ndarray]], evaluate.Views]:
+    """The patients whom a run held out, float16 H×W logits of each by view, and the run's views."""
     segmentation, config, folds = load_run(run)
     held_out = [c for c in cases if c.is_patient and folds["folds"].get(c.name) == config.fold]
     if len(held_out) < 2:
@@ -68,11 +70,11 @@ def see(run: Path, cases: list[Case]) -> tuple[list[Case], list[dict[View, np.nd
             inside = evaluate.logits_of_view(segmentation.network, body, *view)
             views[view] = F.pad(inside, beside, value=evaluate.AIR).numpy()[0, 0].astype(np.float16)
         logits.append(views)
-    return held_out, logits
+    return held_out, logits, segmentation.views
 
 
 def nested_dice(
-    patients: list[Case], logits: list[dict[View, np.ndarray]], views: tuple[View, ...]
+    patients: list[Case], logits: list[dict[View, np.ndarray]], views: evaluate.Views
 ) -> np.ndarray:
     """Dice of each patient at the decision best for all the others."""
     means = [np.mean([of[view] for view in views], axis=0, dtype=np.float32) for of in logits]
@@ -89,7 +91,7 @@ def nested_dice(
 
 def table(run: Path, cases: list[Case]) -> str:
     """A section of VIEWS.md."""
-    patients, logits = see(run, cases)
+    patients, logits, chosen = see(run, cases)
     name = "/".join(run.resolve().parts[-2:])
     lines = [
         f"\n## {name}: {len(patients)} patients\n",
@@ -100,7 +102,7 @@ def table(run: Path, cases: list[Case]) -> str:
         dice = nested_dice(patients, logits, views)
         turned = nested_dice(patients, logits, tuple((scale, not side) for scale, side in views))
         work = sum(scale**2 for scale, _ in views)
-        name = f"**{name}**" if views == evaluate.VIEWS else name
+        name = f"**{name}**" if views == chosen else name
         lines.append(
             f"| {name} | {work:.2f} | {dice.mean():.4f} ± {decision.standard_error(dice):.4f} "
             f"| {turned.mean():.4f} | {(dice.mean() + turned.mean()) / 2:.4f} |"

@@ -13,11 +13,14 @@ def _marked(height: int) -> Case:
     return Case("patient_000", uptake, truth)
 
 
-def _batch(cases: list[Case], seed: int, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(
+    cases: list[Case], seed: int, scale: float = 1.0, geometry: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     return augment.make_batch(
         cases,
         scale,
         0.3,
+        geometry,
         np.random.default_rng(seed),
         torch.Generator().manual_seed(seed),
         torch.device("cpu"),
@@ -65,3 +68,9 @@ def test_windows_of_tall_images_mostly_hold_the_lesion():
         window = planes[1, int(row - augment.WINDOW[0] / 2) : int(row + augment.WINDOW[0] / 2)]
         near += window.any()
     assert near > 66
+
+
+def test_wider_geometry_turns_images_further():
+    still, mild, wide = (_batch([_marked(480)] * 16, 3, geometry=g)[1] for g in (0.0, 1.0, 3.0))
+    sizes = [truth.sum(dim=(1, 2, 3)) for truth in (still, mild, wide)]
+    assert sizes[0].std() < 1 < sizes[1].std() < sizes[2].std()

@@ -114,3 +114,17 @@ def test_channels_are_multiples_of_8_that_lose_at_most_a_tenth():
     assert [scaled(c, 1.0) for c in (16, 24, 320)] == [16, 24, 320]
     assert [scaled(c, 0.75) for c in (16, 24, 32)] == [16, 24, 24]
     assert scaled(8, 0.1) == 8
+
+
+def test_blocks_are_skipped_in_training_only():
+    torch.manual_seed(0)
+    network = MobileNetUNet(0.5, drop_path=0.5)
+    uptake = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        first, again = network(uptake), network(uptake)
+        assert not torch.equal(first, again)
+        network.eval()
+        assert torch.equal(network(uptake), network(uptake))
+        plain = MobileNetUNet(0.5).eval()
+        plain.load_state_dict(network.state_dict())
+        assert torch.equal(network(uptake), plain(uptake))

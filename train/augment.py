@@ -37,8 +37,13 @@ def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, 
     return planes, (row - start, float(midline))
 
 
-def _window_maps(centres: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """N×2×3 maps from the window's coordinates (-1..1) to the source's (-1..1)."""
+def _window_maps(
+    centres: Tensor, size: tuple[int, int], geometry: float, generator: torch.Generator
+) -> Tensor:
+    """N×2×3 maps from the window's coordinates (-1..1) to the source's (-1..1).
+
+    geometry: multiplies the widest angle, zoom and stretch.
+    """
     n = len(centres)
     window = torch.tensor([WINDOW[1], WINDOW[0]], dtype=torch.float32)
     source = torch.tensor([size[1], size[0]], dtype=torch.float32)
@@ -49,9 +54,9 @@ def _window_maps(centres: Tensor, size: tuple[int, int], generator: torch.Genera
     def flip(share: float) -> Tensor:
         return 1 - 2 * (torch.rand(n, generator=generator) < share).float()
 
-    angle = uniform(-9, 9) * math.pi / 180
-    zoom = torch.exp(uniform(-0.2, 0.2))
-    stretch = torch.exp(uniform(-0.07, 0.07))
+    angle = geometry * uniform(-9, 9) * math.pi / 180
+    zoom = torch.exp(geometry * uniform(-0.2, 0.2))
+    stretch = torch.exp(geometry * uniform(-0.07, 0.07))
     shift = torch.stack([uniform(-16, 16), uniform(-24, 24)], dim=1)
     mirror, upside_down = flip(0.5), flip(0.05)
     # In pixels: rotate, scale, flip the window around its centre, then move to the case's centre.
@@ -99,6 +104,7 @@ def make_batch(
     cases: list[Case],
     scale: float,
     intensity: float,
+    geometry: float,
     rng: np.random.Generator,
     generator: torch.Generator,
     device: torch.device,
@@ -108,8 +114,9 @@ def make_batch(
     Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and float32 N×1×H/2×W/2 truth in 0..1
     (the share of tumour in each 2×2 block), with H×W = WINDOW × scale: the same field of view
     whatever the scale, which must keep both sides multiples of the network's stride. `intensity` is
-    the share of images whose gamma, and of those whose gain, is changed. Every random number comes
-    from `rng` and `generator` (a CPU generator, so that CPU and CUDA draw the same).
+    the share of images whose gamma, and of those whose gain, is changed; `geometry` multiplies how
+    far images are turned, enlarged and stretched (1: 9°, a fifth, a fourteenth). Every random
+    number comes from `rng` and `generator` (a CPU generator, so that CPU and CUDA draw the same).
     """
     cuts = [cut(case, rng) for case in cases]
     height = max(planes.shape[1] for planes, _ in cuts)
@@ -118,10 +125,12 @@ def make_batch(
     for i, (planes, _) in enumerate(cuts):
         source[i, :, : planes.shape[1], : planes.shape[2]] = planes
     centres = torch.tensor([centre for _, centre in cuts], dtype=torch.float32)
-    maps = _window_maps(centres, (height, width), generator).to(device)
-    planes = torch.from_numpy(source).to(device).float() / 255
+    maps = _window_maps(centres, (height, width), geometry, generator).to(device)
+    planes = torch.from_numpy(source).to(device).float()
     size = [round(side * scale) for side in WINDOW]
     grid = F.affine_grid(maps, [len(cuts), 2, *size], align_corners=False)
     planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # Interpolation may end a rounding error above the largest value.
+    planes = (planes / 255).clamp_max(1)
     uptake, truth = planes[:, :1], planes[:, 1:]
     return _intensity(uptake, intensity, generator), F.avg_pool2d(truth, 2)

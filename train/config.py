@@ -31,8 +31,16 @@ class Config:
     # Until which share of the run images are trained on at which scale. Small ones cost a
     # quarter: most of the anatomy is learnt cheaply, the outlines at the end.
     scales: tuple[tuple[float, float], ...] = ((0.3, 0.5), (0.6, 0.75), (1.0, 1.0))
+    # At which scale the network sees whole images.
+    view_scale: float = 1.25
     # Share of images whose gamma, and of those whose gain, is changed.
     intensity: float = 0.3
+    # How far images are turned, enlarged and stretched, as a multiple of 9°, e^0.2 and e^0.07.
+    geometry: float = 1.0
+    # Share of people who are put together of two, one above and one below some row.
+    joined: float = 0.0
+    # Share of images that skip the deepest residual block, in training; earlier ones less often.
+    drop_path: float = 0.0
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     ema_decay: float = 0.999

@@ -17,8 +17,14 @@ MISSED = 0.1
 
 AIR = -20.0
 """Logit of tumour where there is no body."""
-VIEWS = ((1.25, False), (1.25, True))
+
+Views = tuple[tuple[float, bool], ...]
 """Scale, and whether mirrored, of each view of an image whose logits are averaged."""
+
+
+def views_at(scale: float) -> Views:
+    """The image and its mirror image, both at that scale."""
+    return (scale, False), (scale, True)
 
 
 def pad(image: Tensor, multiple: int) -> Tensor:
@@ -46,11 +52,13 @@ def logits_of_view(network: MobileNetUNet, uptake: Tensor, scale: float, mirrore
 class Segmentation(nn.Module):
     """Everything between uptake and logits: image cleaned, upright, without the air beside the
     body; network; all that undone.
+
+    view_scale: at which the network sees an image and its mirror image.
     """
 
-    def __init__(self, network: MobileNetUNet, upright: canonical.Upright):
+    def __init__(self, network: MobileNetUNet, upright: canonical.Upright, view_scale: float):
         super().__init__()
-        self.network, self.upright = network, upright
+        self.network, self.upright, self.views = network, upright, views_at(view_scale)
 
     def prepare(self, uptake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """1×1×H×W float uptake in 0..1 of any size -> the same clean and upright, whether it was on
@@ -62,7 +70,8 @@ class Segmentation(nn.Module):
 
     def logits(self, body: Tensor) -> Tensor:
         """1×1×H×W uptake, clean and upright -> 1×1×H×W logits, the mean of all views'."""
-        return sum(logits_of_view(self.network, body, *view) for view in VIEWS) / len(VIEWS)
+        logits = [logits_of_view(self.network, body, *view) for view in self.views]
+        return sum(logits) / len(logits)
 
     def forward(self, uptake: Tensor) -> Tensor:
         """1×1×H×W float uptake in 0..1 of any size -> 1×1×H×W float logits, AIR beside the body."""

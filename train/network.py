@@ -57,9 +57,15 @@ class ConvNormAct(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project; added to the input where the shapes allow."""
+    """Expand, filter depthwise, project; added to the input where the shapes allow.
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+    drop_path: share of the images, in training, for which nothing is added (stochastic depth:
+    Huang et al. 2016, arXiv 1603.09382).
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, expansion: int, drop_path: float = 0.0
+    ):
         super().__init__()
         hidden = inputs * expansion
         expand = [ConvNormAct(inputs, hidden, kernel=1)] if expansion != 1 else []
@@ -70,9 +76,16 @@ class InvertedResidual(nn.Module):
             nn.BatchNorm2d(outputs),
         )
         self.residual = stride == 1 and inputs == outputs
+        self.drop_path = drop_path
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.residual else self.conv(x)
+        added = self.conv(x)
+        if not self.residual:
+            return added
+        if self.training and self.drop_path:
+            keep = 1 - self.drop_path
+            added = added * added.new_empty(len(x), 1, 1, 1).bernoulli_(keep) / keep
+        return x + added
 
 
 class Encoder(nn.Module):
@@ -81,16 +94,18 @@ class Encoder(nn.Module):
     State-dict keys are `features.0` ... `features.17` as in torchvision's `mobilenet_v2`.
     """
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, drop_path: float = 0.0) -> None:
         super().__init__()
         channels = scaled(32, width)
+        depth = sum(repeats for _, _, repeats, _ in INVERTED_RESIDUALS)
         blocks: list[nn.Module] = [ConvNormAct(1, channels, stride=2)]
         made = [channels]
         for expansion, base, repeats, stride in INVERTED_RESIDUALS:
             outputs = scaled(base, width)
             for i in range(repeats):
+                drop = drop_path * len(blocks) / depth
                 blocks.append(
-                    InvertedResidual(channels, outputs, stride if i == 0 else 1, expansion)
+                    InvertedResidual(channels, outputs, stride if i == 0 else 1, expansion, drop)
                 )
                 channels = outputs
                 made.append(channels)
@@ -129,13 +144,15 @@ class MobileNetUNet(nn.Module):
     The encoder sees the image at half resolution (2×2 means), or as it is where
     `full_resolution`; the logits come at half resolution either way and are enlarged bilinearly.
     Lesions are at least a dozen pixels wide, so the outline loses little. `width` multiplies the
-    channels.
+    channels; `drop_path` is the share of images that skip the deepest residual block in training.
     """
 
-    def __init__(self, width: float = 1.0, full_resolution: bool = False) -> None:
+    def __init__(
+        self, width: float = 1.0, full_resolution: bool = False, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         self.full_resolution = full_resolution
-        self.encoder = Encoder(width)
+        self.encoder = Encoder(width, drop_path)
         *skips, deepest = self.encoder.tap_channels
         outputs = [scaled(channels, width) for channels in DECODER_CHANNELS]
         self.decoder = nn.ModuleList(

@@ -16,6 +16,7 @@ from train import augment, canonical, evaluate, losses, warm_start
 from train.config import Config
 from train.dataset import Case
 from train.files import replacing
+from train.join import join
 from train.network import MobileNetUNet, load_encoder_weights
 from train.provenance import sha256
 from train.transplant import Donor, transplant
@@ -32,14 +33,25 @@ def draw_cases(
     config: Config,
     rng: np.random.Generator,
 ) -> list[Case]:
-    """One batch of real patients and controls, some of them with transplanted lesions."""
+    """One batch of patients and controls: some put together of two, some with more lesions.
+
+    A patient may go together with anyone, a control with controls only.
+    """
+    everyone = patients + controls
     drawn = []
-    for group, count, share in (
-        (patients, config.patients_per_batch, config.transplants_onto_patients),
-        (controls or patients, config.controls_per_batch, config.transplants_onto_controls),
+    for group, partners, count, share in (
+        (patients, everyone, config.patients_per_batch, config.transplants_onto_patients),
+        (
+            controls or patients,
+            controls or patients,
+            config.controls_per_batch,
+            config.transplants_onto_controls,
+        ),
     ):
         for i in rng.choice(len(group), count, replace=len(group) < count):
             case = group[i]
+            if rng.random() < config.joined:
+                case = join(case, partners[rng.integers(len(partners))], rng)
             if donors and rng.random() < share:
                 case = transplant(case, donors[rng.integers(len(donors))], rng)
             drawn.append(case)
@@ -74,7 +86,7 @@ class Run:
     def __init__(self, config: Config, out: Path, device: torch.device):
         self.config, self.out, self.device = config, out, device
         torch.manual_seed(config.seed)
-        network = MobileNetUNet(config.width, config.full_resolution)
+        network = MobileNetUNet(config.width, config.full_resolution, config.drop_path)
         if config.encoder_weights:
             load_encoder_weights(network, Path(config.encoder_weights))
         self.network = network.to(device, memory_format=torch.channels_last)
@@ -90,6 +102,7 @@ class Run:
             [{"params": deep, "weight_decay": config.weight_decay}, {"params": flat}],
             lr=config.learning_rate,
             weight_decay=0.0,
+            fused=True,
         )
         self.epoch, self.seconds, self.blended = 0, 0.0, False
 
@@ -126,7 +139,13 @@ class Run:
         """Varied uptake and truth of the cases, as `augment.make_batch`, at the scale of now."""
         scale = scale_at(progress, self.config.scales)
         uptake, truth = augment.make_batch(
-            cases, scale, self.config.intensity, rng, generator, self.device
+            cases,
+            scale,
+            self.config.intensity,
+            self.config.geometry,
+            rng,
+            generator,
+            self.device,
         )
         return uptake.contiguous(memory_format=torch.channels_last), truth
 
@@ -214,7 +233,9 @@ class Run:
 
     def segmentation(self) -> evaluate.Segmentation:
         """The averaged network as it is exported; after `learn_upright` only."""
-        return evaluate.Segmentation(self.average.module, self.upright).to(self.device)
+        return evaluate.Segmentation(self.average.module, self.upright, self.config.view_scale).to(
+            self.device
+        )
 
     def predict(self, cases: list[Case]) -> dict[str, np.ndarray]:
         """Tumour probability, float32 H×W by name."""
