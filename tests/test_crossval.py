@@ -104,3 +104,30 @@ def test_robustness_is_what_the_mean_loses_at_the_decision():
     assert found.empty == 0.5
     assert found.nested.mean() == pytest.approx(0.8)
     assert found.standard_error == pytest.approx(np.std([0.9, 0.7], ddof=1) / np.sqrt(2))
+
+
+def _held_out(name: str, dice: dict[str, float]) -> comparison.Summary:
+    steps = len(oof.decision.THRESHOLDS)
+    people = [
+        {
+            "name": patient,
+            "height": 1,
+            "area": 9,
+            "lesions": 1,
+            "peak": 0.9,
+            "dice": [value] * steps,
+        }
+        | {variant: [value] * steps for variant in oof.VARIANTS}
+        for patient, value in dice.items()
+    ]
+    runs = {"0": {"minutes": 3.0}}
+    return comparison.summary({"name": name, "about": "", "runs": runs, "people": people})
+
+
+def test_a_gain_is_of_the_patients_whom_both_held_out():
+    baseline = _held_out("scratch", {"a": 0.5, "b": 0.7, "c": 0.1})
+    ours = _held_out("ours", {"b": 0.8, "a": 0.8, "d": 0.9})
+    mean, error = comparison.gain(ours, baseline)
+    assert mean == pytest.approx(0.2)
+    assert error == pytest.approx(0.1)
+    assert comparison.gain(_held_out("other", {"a": 0.9, "d": 0.1}), baseline) is None

@@ -1,10 +1,13 @@
 """Going on from a file as the export writes it."""
 
+from pathlib import Path
+
 import onnx
 import pytest
 import torch
 from torch import nn
 
+from serve.phantom import phantom
 from tests.folders import draw_data
 from train import fit, warm_start
 from train.network import MobileNetUNet
@@ -135,3 +138,16 @@ def test_a_share_of_no_start_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         fit.main([*start, "--out", str(tmp_path / "run")])
     assert "start_share needs --start-from" in capsys.readouterr().err
+
+
+def test_eight_bits_are_read_as_the_numbers_they_stand_for():
+    shipped = Path(__file__).resolve().parent.parent / "artifacts"
+    networks = []
+    for name in ("model.onnx", "model.int8.onnx"):
+        networks.append(MobileNetUNet())
+        warm_start.load(networks[-1], warm_start.read(shipped / name), _batches())
+        networks[-1].eval()
+    image = torch.from_numpy(255.0 - phantom(192, 128)[0])[None, None].float() / 255
+    with torch.no_grad():
+        exact, rounded = (network(image) for network in networks)
+    assert (rounded - exact).abs().mean() < 0.1 * exact.std()

@@ -1,4 +1,4 @@
-"""Go on from a shipped model.onnx: its folded convolutions -> a network that can be trained.
+"""Go on from a shipped model.onnx or its 8-bit twin: folded convolutions -> a network to train.
 
 The export folds each batch norm into the convolution before it. Here the norms are put back so
 that the network computes the same as the file, and their statistics are those of real batches:
@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
@@ -61,13 +62,7 @@ def load(network: MobileNetUNet, model: onnx.ModelProto, batches: Iterable[Tenso
     batches: N×1×H×W float32 uptake as in training, on the network's device; the norms take their
     statistics from them. Raises ValueError where the model holds another network.
     """
-    weights = {
-        # Files of version 0.1.0 call a bias weight_bias.
-        i.name.rpartition("network.")[2].replace("weight_bias", "bias"): torch.from_numpy(
-            numpy_helper.to_array(i).copy()
-        )
-        for i in model.graph.initializer
-    }
+    weights = _weights(model)
     normed = list(normed_convolutions(network))
     try:
         with torch.no_grad():
@@ -89,6 +84,26 @@ def load(network: MobileNetUNet, model: onnx.ModelProto, batches: Iterable[Tenso
             norm.running_var.copy_(variance * factor**2)
             norm.weight.copy_((norm.running_var + norm.eps).sqrt() / factor)
             norm.bias.add_(mean)
+
+
+def _weights(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """The numbers of the file by their names in the state dict; 8-bit ones become float32 again."""
+    arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    for name in [name for name in arrays if name.endswith("_quantized")]:
+        plain = name.removesuffix("_quantized")
+        # onnxruntime has names like bias_quantized_scale for biases, weight_scale for filters.
+        scale, zero = (
+            arrays[f"{name if f'{name}_scale' in arrays else plain}_{of}"]
+            for of in ("scale", "zero_point")
+        )
+        channels = (-1, *[1] * (arrays[name].ndim - 1))
+        shifted = arrays[name].astype(np.float32) - zero.reshape(channels)
+        arrays[plain] = shifted * scale.reshape(channels)
+    return {
+        # Files of version 0.1.0 call a bias weight_bias.
+        name.rpartition("network.")[2].replace("weight_bias", "bias"): torch.tensor(array)
+        for name, array in arrays.items()
+    }
 
 
 def _statistics(
