@@ -9,24 +9,13 @@ from export.graph import PixelsToMask
 from export.onnx_file import OPSET
 from serve import __version__
 from serve.phantom import phantom
+from train import checkpoint
 from train.canonical import Upright
-from train.config import Config
+from train.config import PATHS, Config
 from train.dataset import FOLDS
 from train.decision import Decision
 from train.evaluate import Segmentation
-from train.network import MobileNetUNet
 from train.provenance import source_commit
-
-
-def averaged_network(state: dict) -> MobileNetUNet:
-    """The network of a checkpoint's averaged weights, in evaluation mode."""
-    config = Config(**state["config"])
-    network = MobileNetUNet(config.width, config.full_resolution)
-    prefix = "module."
-    network.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}
-    )
-    return network.eval()
 
 
 def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
@@ -34,18 +23,13 @@ def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
 
     Raises ValueError where a file of the run is missing or the run has not been finished.
     """
+    state, config, folds = checkpoint.read(run)
     try:
-        state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-        folds = json.loads((run / "folds.json").read_text())
         upright = json.loads((run / "upright.json").read_text())
     except OSError as error:
-        raise ValueError(
-            f"{error.filename}: {error.strerror}; expected a folder that "
-            "`python -m train.fit --out` wrote"
-        ) from error
-    config = Config(**state["config"])
-    segmentation = Segmentation(averaged_network(state), Upright(upright), config.view_scale)
-    return segmentation.eval(), config, folds
+        raise ValueError(f"{error.filename}: {error.strerror}; let the run finish first") from error
+    network = checkpoint.averaged_network(state)
+    return Segmentation(network, Upright(upright), config.view_scale).eval(), config, folds
 
 
 def load_decision(path: Path) -> tuple[Decision, str]:
@@ -77,7 +61,7 @@ def describe(config: Config, folds: dict, module: PixelsToMask, measured: str) -
         "export_commit": source_commit("export", "train"),
         "data_fingerprint": folds["data"],
         "training": json.dumps(
-            {k: v for k, v in vars(config).items() if k not in ("data", "source_commit")}
+            {k: v for k, v in vars(config).items() if k not in {*PATHS, "source_commit"}}
         ),
         "parameters": str(sum(p.numel() for p in module.parameters())),
         "threshold": f"{module.decision.threshold:g}",

@@ -12,11 +12,11 @@ import torch
 from export import __main__ as export
 from export import int8, onnx_file, views
 from export.graph import PixelsToMask
-from export.run import averaged_network, load_run
+from export.run import load_run
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
-from train import fit
+from train import checkpoint, fit
 from train.decision import Decision
 
 
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
     start = ["--data", str(data), "--config", str(folder / "small.toml")]
     assert fit.main([*start, "--out", str(folder / "run")]) == 0
     state = torch.load(folder / "run/last.pt", weights_only=True)
-    network = averaged_network(state)
+    network = checkpoint.averaged_network(state)
     uptake = torch.from_numpy(255 - phantom(448, 384)[0])[None, None] / 255
     with torch.no_grad():
         median = network(uptake).median()

@@ -51,14 +51,30 @@ class Config:
     # Share of the weights that the run started from in those it ends with: between two good
     # networks lies often a better one (Wortsman et al. 2022, arXiv 2109.01903).
     start_share: float = 0.0
+    # Folders of finished runs whose networks teach this one, and the share of the loss they have.
+    teachers: tuple[str, ...] = ()
+    teachers_sha256: tuple[str, ...] = ()
+    teacher_share: float = 0.5
 
     def __post_init__(self) -> None:
         # Checkpoints and TOML know lists only.
         object.__setattr__(self, "scales", tuple(tuple(pair) for pair in self.scales))
+        for name in ("teachers", "teachers_sha256"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
+
+PATHS = ("data", "start_from", "teachers")
+"""Settings that mean something on one machine only; digests say what was there."""
 
 # What the command line and the data decide, not an experiment.
-_NOT_IN_FILES = {"data", "source_commit", "fold", "start_from_sha256"}
+_NOT_IN_FILES = {
+    "data",
+    "source_commit",
+    "fold",
+    "start_from_sha256",
+    "teachers",
+    "teachers_sha256",
+}
 
 
 def _parse(path: Path) -> dict:

@@ -25,8 +25,8 @@ from train import comparison, config, dataset
 from train.files import write_json
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
-# Settings of a run or a machine, not of the experiment; start_from_sha256 says what was in it.
-OF_ONE_RUN = ("data", "source_commit", "fold", "start_from")
+# Settings of a run, not of the experiment.
+OF_ONE_RUN = {*config.PATHS, "source_commit", "fold", "teachers_sha256"}
 
 
 def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
@@ -39,6 +39,8 @@ def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
     else:
         command += ["--data", str(arguments.data), "--config", str(arguments.config)]
         command += ["--fold", str(fold)]
+        for teachers in arguments.teachers:
+            command += ["--teacher", str(fold_folder(teachers, fold))]
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
     with (out / "fit.log").open("a") as log:
         return subprocess.Popen(
@@ -102,10 +104,12 @@ def collect(out: Path, config_file: Path) -> dict:
         people += [
             row | {"fold": fold} for row in json.loads((folder / "held_out.json").read_text())
         ]
+    taught_by = sorted(Path(run).parent.name for run in settings["teachers"])
     return {
         "name": config_file.stem,
         "about": config.about(config_file),
         "settings": {k: v for k, v in settings.items() if k not in OF_ONE_RUN},
+        "taught_by": taught_by,
         "data": json.loads((folder / "folds.json").read_text())["data"],
         "runs": runs,
         "people": people,
@@ -122,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--folds", type=int, nargs="+", choices=range(dataset.FOLDS), metavar="K",
         default=list(range(dataset.FOLDS)), help="default: all five",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teachers", type=Path, action="append", default=[], metavar="OUT",
+        help="--out of another recipe, whose networks teach fold by fold; may be repeated",
     )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
     parser.add_argument("--artifacts", type=Path, default=ARTIFACTS, help="where the report goes")

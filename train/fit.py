@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from train import config, dataset, evaluate, figures, report
+from train import config, dataset, evaluate, figures, report, teacher
 from train.config import Config
 from train.dataset import Case
 from train.files import write_json
@@ -42,6 +42,8 @@ def fit(run: Run, cases: list[Case]) -> None:
     log = run.out / "log.csv"
     rows = []
     facts = {"seed": run.config.fold_seed, "data": dataset.fingerprint(cases), "folds": folds}
+    if run.config.teachers:
+        run.learn_from(facts)
     if run.epoch:
         if json.loads((run.out / "folds.json").read_text()) != facts:
             raise dataset.DataError("the data are not those that the run was started with")
@@ -87,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder-weights", type=Path, help="torchvision mobilenet_v2 state dict")
     parser.add_argument("--start-from", type=Path, help="go on from a model.onnx of this project")
     parser.add_argument(
+        "--teacher", type=Path, action="append", metavar="RUN",
+        help="a finished run that teaches; it must have held out the same fold; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--precision", choices=("float32", "bfloat16"),
         help="bfloat16 is the default on CUDA; on a CPU it pays where AMX or AVX512-BF16 is there",
     )  # fmt: skip
@@ -116,6 +122,10 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
     for name in ("seed", "precision", "encoder_weights", "start_from"):
         if (value := getattr(arguments, name)) is not None:
             settings[name] = str(value) if isinstance(value, Path) else value
+    if teachers := [str(run) for run in arguments.teacher or ()]:
+        settings |= {"teachers": teachers, "teachers_sha256": teacher.digests(teachers)}
+    elif "teacher_share" in settings:
+        parser.error("teacher_share needs --teacher")
     if start := settings.get("start_from"):
         settings["start_from_sha256"] = sha256(Path(start))
     elif settings.get("start_share"):

@@ -27,3 +27,13 @@ def bce_and_dice(logits: Tensor, truth: Tensor) -> Tensor:
     total = probability.sum(dim=(1, 2, 3)) + truth.sum(dim=(1, 2, 3))
     dice = (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
     return BCE_WEIGHT * bce + (1 - dice).mean()
+
+
+def taught(logits: Tensor, truth: Tensor, probability: Tensor, share: float) -> Tensor:
+    """`bce_and_dice`, of which `share` is given to the cross-entropy with what teachers say.
+
+    probability: of tumour, N×1×H×W in 0..1. Only cross-entropy is least at the probability itself:
+    their doubts are to be learnt as doubts.
+    """
+    doubts = BCE_WEIGHT * F.binary_cross_entropy_with_logits(logits.float(), probability)
+    return (1 - share) * bce_and_dice(logits, truth) + share * doubts

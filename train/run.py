@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from train import augment, canonical, evaluate, losses, warm_start
+from train import augment, canonical, evaluate, losses, teacher, warm_start
 from train.config import Config
 from train.dataset import Case
 from train.files import replacing
 from train.join import join
 from train.network import MobileNetUNet, load_encoder_weights
 from train.provenance import sha256
+from train.teacher import Teachers
 from train.transplant import Donor, transplant
 
 WARM_UP = 0.03
@@ -105,6 +106,7 @@ class Run:
             fused=True,
         )
         self.epoch, self.seconds, self.blended = 0, 0.0, False
+        self.teachers: Teachers | None = None
 
     def save(self) -> None:
         """Write last.pt, so that a kill leaves the old or the new one."""
@@ -166,6 +168,12 @@ class Run:
         ]
         warm_start.load(self.network, model, batches)
 
+    def learn_from(self, facts: dict) -> None:
+        """Let the config's teachers teach; facts as in folds.json. Raises ValueError."""
+        if teacher.digests(self.config.teachers) != self.config.teachers_sha256:
+            raise ValueError("the teachers are not those that the run was started with")
+        self.teachers = teacher.load(self.config.teachers, self.config.fold, facts, self.device)
+
     def blend_with_start(self, patients: list[Case], controls: list[Case], data: str) -> None:
         """Move the averaged weights towards the first ones, by config.start_share."""
         first = Run(self.config, self.out, self.device)
@@ -210,7 +218,11 @@ class Run:
             uptake, truth = self.make_batch(cases, progress, rng, generator)
             with autocast:
                 logits = self.network.half_resolution_logits(uptake)
-            loss = losses.bce_and_dice(logits, truth)
+                said = self.teachers(uptake) if self.teachers else None
+            if said is None:
+                loss = losses.bce_and_dice(logits, truth)
+            else:
+                loss = losses.taught(logits, truth, said, self.config.teacher_share)
             self.optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)

@@ -1,0 +1,36 @@
+"""What a finished run left behind, read again: its settings, folds and averaged network."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from train.config import Config
+from train.network import MobileNetUNet
+
+
+def read(run: Path) -> tuple[dict, Config, dict]:
+    """A run's checkpoint, its settings and its folds.json, from the folder of train.fit.
+
+    Raises ValueError where a file is missing.
+    """
+    try:
+        state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
+        folds = json.loads((run / "folds.json").read_text())
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename}: {error.strerror}; expected a folder that "
+            "`python -m train.fit --out` wrote"
+        ) from error
+    return state, Config(**state["config"]), folds
+
+
+def averaged_network(state: dict) -> MobileNetUNet:
+    """The network of a checkpoint's averaged weights, in evaluation mode."""
+    config = Config(**state["config"])
+    network = MobileNetUNet(config.width, config.full_resolution)
+    prefix = "module."
+    network.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}
+    )
+    return network.eval()

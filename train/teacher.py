@@ -1,0 +1,52 @@
+"""Networks of finished runs that teach another one (Hinton et al. 2015, arXiv 1503.02531).
+
+They see each image as the student does, cut and varied alike, so that it learns their function and
+not their answers to a few images (Beyer et al. 2022, arXiv 2106.05237).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from train import checkpoint
+from train.network import MobileNetUNet
+from train.provenance import sha256
+
+
+class Teachers:
+    """networks: in evaluation mode; they are never trained here."""
+
+    def __init__(self, networks: Sequence[MobileNetUNet]):
+        self.networks = networks
+
+    @torch.no_grad()
+    def __call__(self, uptake: Tensor) -> Tensor:
+        """N×1×H×W uptake in 0..1 -> float32 N×1×H/2×W/2, the mean of their tumour probabilities."""
+        seen = [network.half_resolution_logits(uptake) for network in self.networks]
+        return torch.stack([logits.float().sigmoid() for logits in seen]).mean(0)
+
+
+def digests(runs: Sequence[str]) -> tuple[str, ...]:
+    """What tells the checkpoints of these runs from any others; raises ValueError."""
+    return tuple(sha256(Path(run) / "last.pt") for run in runs)
+
+
+def load(runs: Sequence[str], fold: int | None, facts: dict, device: torch.device) -> Teachers:
+    """The averaged networks of finished runs.
+
+    Raises ValueError where one is missing or may have seen whom the student is to hold out: those
+    of `fold` by its own folds, as folds.json has them (`facts`).
+    """
+    networks = []
+    for run in map(Path, runs):
+        state, config, folds = checkpoint.read(run)
+        if fold is not None and (config.fold != fold or folds != facts):
+            raise ValueError(
+                f"{run}: was trained on other data or on people of fold {fold}, who are to be held "
+                "out; a teacher must have held out the same fold"
+            )
+        network = checkpoint.averaged_network(state)
+        networks.append(network.to(device, memory_format=torch.channels_last))
+    return Teachers(networks)
