@@ -1,5 +1,8 @@
 """Export a run: `python -m export --run runs/NAME --out artifacts/model.onnx`.
 
+Or give an exported file another decision (temperature, least peak) without training it again:
+`python -m export --model artifacts/model.onnx --decision mine.json --data DIR --out mine.onnx`.
+
 Writes the ONNX file, its .sha256, what the gate printed (.parity.md) and the folds (.folds.json).
 With --data also its 8-bit twin (model.int8.onnx), calibrated on people the run was trained on and
 judged on the patients it held out. Exit codes: 0 written, 1 a gate refused, 2 bad input.
@@ -14,24 +17,28 @@ from pathlib import Path
 
 import onnx
 
-from export import int8, onnx_file
+from export import int8, onnx_file, shipped
 from export.graph import PixelsToMask
-from export.run import describe, load_decision, load_run
+from export.run import describe, facts_of, load_decision, load_run
 from serve.phantom import phantom
-from train import dataset
+from train import dataset, warm_start
 from train.files import replacing
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__.split("\n")[0])
-    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="folder of a finished run")
+    source.add_argument(
+        "--model", type=Path, help="an exported file, to be given another --decision"
+    )
     parser.add_argument("--out", type=Path, default=Path("artifacts/model.onnx"))
     parser.add_argument("--data", type=Path, help="the challenge's folders: make the 8-bit twin")
     parser.add_argument(
         "--decision",
         type=Path,
-        help="threshold and least peak; default: decision.json of the run, chosen on the patients "
-        "it held out",
+        help="temperature and least peak; default: decision.json of the run, chosen on the "
+        "patients it held out",
     )
     return parser
 
@@ -54,7 +61,7 @@ def _checked_int8(
     """The 8-bit graph and the table of its gate. Raises ExportError."""
     quantised = int8.quantise(model, int8.calibration_images(cases, held_out))
     facts = {
-        "name": f"{metadata['name']}-int8",
+        "name": metadata["name"] + shipped.INT8_SUFFIX,
         "canary_tumour_pixels": str(int8.tumour_pixels(quantised, phantom()[0])),
     }
     onnx_file.stamp(quantised, metadata | facts)
@@ -68,22 +75,31 @@ def _checked_int8(
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
     # What the exporter says of itself (deprecations, no torchvision) is no news to who exports.
     warnings.filterwarnings("ignore", module="torch|onnxscript|copyreg")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    if arguments.model and not (arguments.decision and arguments.data):
+        parser.error("--model needs --decision and --data")
     try:
-        segmentation, config, folds = load_run(arguments.run)
+        cases = dataset.load(arguments.data) if arguments.data else []
+        if arguments.model:
+            model = warm_start.read(arguments.model)
+            segmentation, facts = shipped.segmentation_of(model), shipped.facts_of_run(model)
+            folds, fold = shipped.folds_of(model, cases)
+        else:
+            segmentation, config, folds = load_run(arguments.run)
+            facts, fold = facts_of(config, folds), config.fold
+            if cases and dataset.fingerprint(cases) != folds["data"]:
+                raise ValueError(f"{arguments.data}: not the data that the run was trained on")
         decision, measured = load_decision(arguments.decision or arguments.run / "decision.json")
         module = PixelsToMask(segmentation, decision).eval()
-        metadata = describe(config, folds, module, measured)
-        cases = dataset.load(arguments.data) if arguments.data else []
-        if cases and dataset.fingerprint(cases) != folds["data"]:
-            raise ValueError(f"{arguments.data}: not the data that the run was trained on")
+        metadata = describe(facts, fold, module, measured)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    held_out = {name for name, fold in folds["folds"].items() if fold == config.fold}
+    held_out = {name for name, dealt in folds["folds"].items() if dealt == fold}
     try:
         models = [_checked_float32(module, metadata)]
         if cases:
@@ -91,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     except onnx_file.ExportError as error:
         print(f"error: {error}; nothing was written", file=sys.stderr)
         return 1
-    facts = "".join(f"- {key}: {value}\n" for key, value in metadata.items())
+    told = "".join(f"- {key}: {value}\n" for key, value in metadata.items())
     report = ""
     for (model, table), suffix in zip(models, (".onnx", ".int8.onnx"), strict=False):
         out = arguments.out.with_suffix(suffix)
@@ -99,12 +115,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, sha256 {digest}")
         report += f"{table}\n- file: {out.name}, sha256 {digest}\n\n"
     for suffix, text in (
-        (".parity.md", f"{report}{facts}"),
+        (".parity.md", f"{report}{told}"),
         (".folds.json", json.dumps(folds, indent=1) + "\n"),
     ):
         with replacing(arguments.out.with_suffix(suffix)) as partial:
             partial.write_text(text)
-    print(facts, end="")
+    print(told, end="")
     return 0
 
 

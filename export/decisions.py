@@ -1,9 +1,9 @@
-"""Which rule turns a probability into lesions? `python -m export.decisions --data DIR --run RUN`.
+"""Which rule turns logits into lesions? `python -m export.decisions --data DIR --run RUN`.
 
 Lets the networks of finished runs (`--run` once for each fold) see those whom they held out, and
-compares a threshold alone with rules that leave out whole images or single lesions. Writes
-artifacts/DECISIONS.md and decisions.png; `train.decision` is chosen from it. Exit codes: 0 written,
-2 bad input, 130 interrupted.
+compares one threshold for all with each image's own, and rules that leave out images or lesions.
+Writes artifacts/DECISIONS.md and decisions.png; `train.decision` is chosen from it. Exit codes: 0
+written, 2 bad input, 130 interrupted.
 """
 
 import argparse
@@ -18,40 +18,67 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from export.run import load_run
-from train import dataset, evaluate
+from train import dataset, decision, evaluate
 from train.dataset import Case
-from train.decision import QUIET, standard_error
+from train.decision import ADAPTED, FIXED, QUIET, Rule, standard_error
 from train.figures import plt
 from train.files import replacing
 
-THRESHOLDS = np.round(np.arange(0.05, 0.51, 0.05), 2)
 PEAKS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 AREAS = (1, 10, 20, 50, 100, 200)
 
-# By name: the values that are tried, and which lesions are kept, from their peaks and areas.
-RULES: dict[str, tuple[tuple, Callable]] = {
-    "a threshold alone": ((0,), lambda peak, area, _: area > 0),
-    "none in an image whose highest probability is below": (
+Keep = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+
+
+def _all(peak: np.ndarray, area: np.ndarray, _: float) -> np.ndarray:
+    return area > 0
+
+
+def _in_a_sure_image(peak: np.ndarray, area: np.ndarray, least: float) -> np.ndarray:
+    return np.full(len(peak), peak.max(initial=0) > least)
+
+
+def _sure(peak: np.ndarray, area: np.ndarray, least: float) -> np.ndarray:
+    return peak > least
+
+
+def _large(peak: np.ndarray, area: np.ndarray, least: float) -> np.ndarray:
+    return area >= least
+
+
+# By name: how masks are drawn, the values that are tried, and which lesions are kept, from their
+# peaks and areas.
+RULES: dict[str, tuple[Rule, tuple, Keep]] = {
+    "a threshold alone": (FIXED, (0,), _all),
+    "threshold; no lesion in an image whose highest probability is below": (
+        FIXED,
         PEAKS,
-        lambda peak, area, least: np.full(len(peak), peak.max(initial=0) > least),
+        _in_a_sure_image,
     ),
-    "no lesion whose highest probability is below": (
+    "threshold; no lesion whose highest probability is below": (FIXED, PEAKS, _sure),
+    "threshold; no lesion of fewer pixels than": (FIXED, AREAS, _large),
+    "each image's own threshold, by temperature": (ADAPTED, (0,), _all),
+    "own threshold; no lesion in an image whose highest probability is below": (
+        ADAPTED,
         PEAKS,
-        lambda peak, area, least: peak > least,
+        _in_a_sure_image,
     ),
-    "no lesion of fewer pixels than": (AREAS, lambda peak, area, least: area >= least),
+    "own threshold; no lesion whose highest probability is below": (ADAPTED, PEAKS, _sure),
+    "own threshold; no lesion of fewer pixels than": (ADAPTED, AREAS, _large),
 }
 
 _HEAD = """# Decisions
 
-Written by `python -m export.decisions`; not edited by hand. What is above the threshold falls into
-lesions (touching pixels); each rule leaves some of them out. Threshold and value are those that are
-best for the mean Dice of all the *other* patients. The last columns: the best mean Dice at which
+Written by `python -m export.decisions`; not edited by hand. A mask is drawn with one threshold for
+all images, or with each image's own, which is that of its largest expected Dice at a temperature
+(`train/decision.py`). It falls into lesions (touching pixels), of which a rule may leave some out.
+Setting (threshold or temperature) and value are those that are best for the mean Dice of all the
+*other* patients. The last columns: the best mean Dice at which
 {quiet:.0%} of the controls are empty, chosen on all patients.
 
 Held out of {runs}: {patients} patients, {controls} controls.
 
-| lesions left out | chosen for all | mean Dice ± standard error | against the threshold alone \
+| rule | chosen for all | mean Dice ± standard error | against one threshold alone \
 | empty controls | Dice if {quiet:.0%} are empty | at |
 |---|---|---:|---:|---:|---:|---|
 """
@@ -59,36 +86,50 @@ Held out of {runs}: {patients} patients, {controls} controls.
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """peak, area, hit: of each lesion found, by threshold; hit: how many of its pixels are true.
+    """lesions: peak, area and hits of each lesion found, by the name of a Rule and in the order of
+    its settings; hits: how many of its pixels are true.
 
     truth: tumour pixels, 0 for a control.
     """
 
     is_patient: bool
     truth: int
-    lesions: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    lesions: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]
 
-    def dice(self, keep: Callable, least: float) -> list[float]:
-        """At each of THRESHOLDS; of a control 1 where the mask is empty, else 0."""
+    def dice(self, rule: Rule, keep: Keep, least: float) -> list[float]:
+        """At each setting of the rule; of a control 1 where the mask is empty, else 0."""
         values = []
-        for peak, area, hit in self.lesions:
+        for peak, area, hit in self.lesions[rule.name]:
             kept = keep(peak, area, least)
             total = self.truth + area[kept].sum()
             values.append(2 * hit[kept].sum() / total if total else 1.0)
         return values
 
 
-def find(probability: np.ndarray, case: Case) -> Person:
-    """The lesions that a network sees in one person: probability float H×W in 0..1."""
-    lesions = []
-    for threshold in THRESHOLDS:
-        groups, count = ndimage.label(probability > threshold)
-        index = np.arange(1, count + 1)
-        peak = np.asarray(ndimage.maximum(probability, groups, index)) if count else np.zeros(0)
-        area = np.bincount(groups.ravel(), minlength=count + 1)[1:]
-        hit = np.bincount(groups[case.truth], minlength=count + 1)[1:]
-        lesions.append((peak, area, hit))
+def find(logits: np.ndarray, case: Case) -> Person:
+    """The lesions that a network sees in one person: logits float32 H×W."""
+    image = torch.from_numpy(logits)
+    probability = torch.sigmoid(image).numpy()
+    lesions = {
+        rule.name: [
+            _lesions(decision.mask(image, rule, setting).numpy(), probability, case.truth)
+            for setting in rule.settings
+        ]
+        for rule in (FIXED, ADAPTED)
+    }
     return Person(case.is_patient, int(case.truth.sum()), lesions)
+
+
+def _lesions(
+    mask: np.ndarray, probability: np.ndarray, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Highest probability, pixels and true pixels of each group of touching pixels."""
+    groups, count = ndimage.label(mask)
+    index = np.arange(1, count + 1)
+    peak = np.asarray(ndimage.maximum(probability, groups, index)) if count else np.zeros(0)
+    area = np.bincount(groups.ravel(), minlength=count + 1)[1:]
+    hit = np.bincount(groups[truth], minlength=count + 1)[1:]
+    return peak, area, hit
 
 
 def see(run: Path, cases: list[Case]) -> list[Person]:
@@ -99,8 +140,7 @@ def see(run: Path, cases: list[Case]) -> list[Person]:
         raise ValueError(f"{run}: held none of these people out")
     people = tqdm(held_out, desc=run.name, unit="image", leave=False, disable=None)
     return [
-        find(evaluate.tumour_probability(segmentation, c.uptake, torch.device("cpu")), c)
-        for c in people
+        find(evaluate.tumour_logits(segmentation, c.uptake, torch.device("cpu")), c) for c in people
     ]
 
 
@@ -129,11 +169,11 @@ class Outcome:
         return int(np.where(enough, self.dice.mean(axis=0), -1).argmax()) if enough.any() else None
 
 
-def outcome(people: list[Person], values: tuple, keep: Callable) -> Outcome:
-    table = np.array([[p.dice(keep, least) for least in values] for p in people])
+def outcome(people: list[Person], rule: Rule, values: tuple, keep: Keep) -> Outcome:
+    table = np.array([[p.dice(rule, keep, least) for least in values] for p in people])
     table = table.reshape(len(people), -1)
     patients = np.array([p.is_patient for p in people])
-    settings = [(float(threshold), least) for least in values for threshold in THRESHOLDS]
+    settings = [(float(setting), least) for least in values for setting in rule.settings]
     return Outcome(settings, table[patients], table[~patients] == 1)
 
 
@@ -145,7 +185,7 @@ def report(outcomes: dict[str, Outcome], runs: list[Path]) -> str:
     for name, of in outcomes.items():
         nested, gain = of.nested, of.nested - plain.nested
         cells = [
-            name if of is not plain else f"none: {name}",
+            name,
             _setting(of, of.best),
             f"{nested.mean():.4f} ± {standard_error(nested):.4f}",
             f"{gain.mean():+.4f} ± {standard_error(gain):.4f}" if of is not plain else "",
@@ -161,16 +201,14 @@ def report(outcomes: dict[str, Outcome], runs: list[Path]) -> str:
 
 
 def _setting(of: Outcome, number: int) -> str:
-    threshold, least = of.settings[number]
-    return (
-        f"{threshold:g}" if len({v for _, v in of.settings}) == 1 else f"{threshold:g}, {least:g}"
-    )
+    setting, least = of.settings[number]
+    return f"{setting:g}" if len({v for _, v in of.settings}) == 1 else f"{setting:g}, {least:g}"
 
 
 def plot(outcomes: dict[str, Outcome], out: Path) -> None:
     """What each rule makes of the trade between patients' Dice and empty controls."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (name, of), marker in zip(outcomes.items(), "osv^", strict=True):
+    for (name, of), marker in zip(outcomes.items(), "osv^DPX*", strict=True):
         empty, dice = of.empty.mean(axis=0), of.dice.mean(axis=0)
         # Only settings that no other of the rule beats in both.
         front = [i for i in range(len(dice)) if not ((dice > dice[i]) & (empty >= empty[i])).any()]

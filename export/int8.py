@@ -43,7 +43,7 @@ class _Images(CalibrationDataReader):
 
 def kept_in_float(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes that look at pixels, before any convolution, and of the last convolution
-    of each view, whose output the threshold is compared with."""
+    of each view, whose output decides what is tumour."""
     nodes = model.graph.node
     after: set[str] = set()
     for node in nodes:

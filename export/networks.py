@@ -8,19 +8,16 @@ import onnx
 import torch
 from tqdm import tqdm
 
-from export import int8, onnx_file
+from export import int8, onnx_file, shipped
 from export.graph import PixelsToMask
 from export.run import load_decision, load_run
 from serve.phantom import phantom
-from train import comparison, dataset, oof, warm_start
-from train.canonical import Upright
-from train.decision import Decision, nested_dice, standard_error
+from train import comparison, dataset, oof
+from train.decision import ADAPTED, Decision, nested_dice, standard_error
 from train.evaluate import Segmentation
 from train.network import MobileNetUNet
 
 CALIBRATION_PHANTOMS = 6
-FIRST_VIEW_SCALE = 1.25
-"""At which files of version 0.2.0, which do not say so, see an image."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +34,7 @@ class Network:
 
 def shipped_module(model: onnx.ModelProto) -> PixelsToMask:
     """The torch module that an exported file was made from."""
-    weights = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
-    upright = next(v for k, v in weights.items() if k.endswith("upright.weights"))
-    network = MobileNetUNet()
-    generator = torch.Generator().manual_seed(0)
-    batches = [torch.rand(2, 1, 256, 256, generator=generator)]
-    warm_start.load(network, model, batches)
-    facts = {p.key: p.value for p in model.metadata_props}
-    decision = Decision(float(facts["threshold"]), float(facts["least_peak"]))
-    scale = json.loads(facts["training"]).get("view_scale", FIRST_VIEW_SCALE)
-    segmentation = Segmentation(network, Upright(upright.tolist()), scale)
-    return PixelsToMask(segmentation, decision).eval()
+    return PixelsToMask(shipped.segmentation_of(model), shipped.decision_of(model)).eval()
 
 
 def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bool], Network]:
@@ -69,7 +56,7 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
         quantised = int8.quantise(model, int8.calibration_images(cases, held_out))
         judged = [case for case in cases if case.is_patient and case.name in held_out]
         before, after, _ = int8.means(int8.compare(model, quantised, judged))
-        scores = oof.scores(json.loads((run / "held_out.json").read_text()))
+        scores = oof.scores(json.loads((run / "held_out.json").read_text()), ADAPTED)
         nested = nested_dice(scores)
         dice = float(nested.mean())
         found[config.width, config.full_resolution] = Network(

@@ -13,7 +13,7 @@ from train import checkpoint
 from train.canonical import Upright
 from train.config import PATHS, Config
 from train.dataset import FOLDS
-from train.decision import Decision
+from train.decision import ADAPTED, Decision
 from train.evaluate import Segmentation
 from train.provenance import source_commit
 
@@ -36,7 +36,7 @@ def load_decision(path: Path) -> tuple[Decision, str]:
     """What is tumour, and how good that was measured to be; raises ValueError."""
     try:
         content = json.loads(path.read_text())
-        return Decision(content["threshold"], content["least_peak"]), content["measured"]
+        return Decision(content[ADAPTED.name], content["least_peak"]), content["measured"]
     except OSError as error:
         raise ValueError(
             f"{path}: {error.strerror}; let the run finish first (python -m train.fit --resume), "
@@ -44,32 +44,43 @@ def load_decision(path: Path) -> tuple[Decision, str]:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: expected JSON with threshold, least_peak and measured ({error})"
+            f"{path}: expected JSON with {ADAPTED.name}, least_peak and measured ({error})"
         ) from error
 
 
-def describe(config: Config, folds: dict, module: PixelsToMask, measured: str) -> dict[str, str]:
-    """The metadata_props: what made the artifact and what it was measured to be worth."""
-    pixels, _ = phantom()
-    with torch.no_grad():
-        tumour = int((module(torch.from_numpy(pixels)) > 0).sum())
+def facts_of(config: Config, folds: dict) -> dict[str, str]:
+    """What the artifact says of the run that it comes from."""
     alone = config.fold is None
     return {
         "name": "mobilenetv2-unet",
-        "version": __version__,
         "source_commit": config.source_commit,
-        "export_commit": source_commit("export", "train"),
         "data_fingerprint": folds["data"],
         "training": json.dumps(
             {k: v for k, v in vars(config).items() if k not in {*PATHS, "source_commit"}}
         ),
-        "parameters": str(sum(p.numel() for p in module.parameters())),
-        "threshold": f"{module.decision.threshold:g}",
-        "least_peak": f"{module.decision.least_peak:g}",
-        "opset": str(OPSET),
         "folds": f"none of {FOLDS} held out"
         if alone
         else f"fold {config.fold} of {FOLDS} held out, seed {folds['seed']}",
-        "dice": f"of runs that held patients out: {measured}" if alone else measured,
+    }
+
+
+def describe(
+    facts: dict[str, str], fold: int | None, module: PixelsToMask, measured: str
+) -> dict[str, str]:
+    """The metadata_props: what made the artifact and what it was measured to be worth.
+
+    facts: of the run; fold: that it held out.
+    """
+    pixels, _ = phantom()
+    with torch.no_grad():
+        tumour = int((module(torch.from_numpy(pixels)) > 0).sum())
+    return facts | {
+        "version": __version__,
+        "export_commit": source_commit("export", "train"),
+        "parameters": str(sum(p.numel() for p in module.parameters())),
+        ADAPTED.name: f"{module.decision.setting:g}",
+        "least_peak": f"{module.decision.least_peak:g}",
+        "opset": str(OPSET),
+        "dice": f"of runs that held patients out: {measured}" if fold is None else measured,
         "canary_tumour_pixels": str(tumour),
     }

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from export.run import load_run
 from train import dataset, decision, evaluate
 from train.dataset import Case
-from train.decision import Scores
+from train.decision import ADAPTED, Scores
 from train.files import replacing
 
 View = tuple[float, bool]
@@ -42,7 +42,7 @@ SETS: dict[str, evaluate.Views] = {
 _HEAD = """# Views
 
 Written by `python -m export.views`; not edited by hand. Mean Dice of patients whom the networks
-held out, each at the threshold that is best for the others, in several sets of views whose logits
+held out, each at the temperature that is best for the others, in several sets of views whose logits
 are averaged. An image that comes mirrored is seen in the same views, mirrored: where they differ,
 both columns measure the same choice, and their mean is the better estimate. Work is in passes over
 an image as it is.
@@ -53,7 +53,7 @@ an image as it is.
 def see(
     run: Path, cases: list[Case]
 ) -> tuple[list[Case], list[dict[View, np.ndarray]], evaluate.Views]:
-    """The patients whom a run held out, float16 H×W logits of each by view, and the run's views."""
+    """The patients whom a run held out, float32 H×W logits of each by view, and the run's views."""
     segmentation, config, folds = load_run(run)
     held_out = [c for c in cases if c.is_patient and folds["folds"].get(c.name) == config.fold]
     if len(held_out) < 2:
@@ -68,7 +68,7 @@ def see(
         views = {}
         for view in itertools.product(scales, (False, True)):
             inside = evaluate.logits_of_view(segmentation.network, body, *view)
-            views[view] = F.pad(inside, beside, value=evaluate.AIR).numpy()[0, 0].astype(np.float16)
+            views[view] = F.pad(inside, beside, value=evaluate.AIR).numpy()[0, 0]
         logits.append(views)
     return held_out, logits, segmentation.views
 
@@ -78,11 +78,11 @@ def nested_dice(
 ) -> np.ndarray:
     """Dice of each patient at the decision best for all the others."""
     means = [np.mean([of[view] for view in views], axis=0, dtype=np.float32) for of in logits]
-    probabilities = [1 / (1 + np.exp(-mean)) for mean in means]
-    both = list(zip(patients, probabilities, strict=True))
+    both = list(zip(patients, means, strict=True))
     scores = Scores(
-        dice=np.array([decision.dice_by_threshold(p, case.truth) for case, p in both]),
-        peak=np.array([p.max() for p in probabilities]),
+        rule=ADAPTED,
+        dice=np.array([decision.dice_by_setting(of, case.truth, ADAPTED) for case, of in both]),
+        peak=np.array([decision.peak(of) for of in means]),
         blank=np.array([float(not case.truth.any()) for case in patients]),
         control_peak=np.array([]),
     )

@@ -7,19 +7,21 @@ from export import decisions
 from tests.folders import draw_data
 from train import fit
 from train.dataset import Case
+from train.decision import ADAPTED, FIXED
 
 TRUTH = np.zeros((20, 20), bool)
 TRUTH[2:6, 2:6] = True
-WHOLE, SOMEWHERE, SURE, LARGE = (rule for _, rule in decisions.RULES.values())
+WHOLE, SOMEWHERE, SURE, LARGE = (keep for _, _, keep in [*decisions.RULES.values()][:4])
 
 
 def person(name: str = "patient_0") -> decisions.Person:
     """The true lesion at 0.9, a single false pixel at 0.5 and a false lesion of 9 at 0.3."""
-    probability = np.where(TRUTH, 0.9, 0.0)
-    probability[10, 10] = 0.5
+    probability = np.where(TRUTH, 0.9, 1e-6).astype(np.float32)
+    probability[10, 10] = 0.49
     probability[15:18, 15:18] = 0.3
     truth = TRUTH if name.startswith("patient") else np.zeros_like(TRUTH)
-    return decisions.find(probability, Case(name, np.zeros((20, 20), np.uint8), truth))
+    logits = np.log(probability / (1 - probability))
+    return decisions.find(logits, Case(name, np.zeros((20, 20), np.uint8), truth))
 
 
 @pytest.mark.parametrize(
@@ -27,15 +29,16 @@ def person(name: str = "patient_0") -> decisions.Person:
     [(WHOLE, 0, 10), (SOMEWHERE, 0.8, 10), (SURE, 0.4, 1), (SURE, 0.6, 0), (LARGE, 5, 9)],
 )
 def test_a_rule_leaves_out_the_lesions_that_it_names(keep, least, false_pixels):
-    at = dict(zip(decisions.THRESHOLDS, person().dice(keep, least), strict=True))
+    at = dict(zip(FIXED.settings, person().dice(FIXED, keep, least), strict=True))
     assert at[0.2] == pytest.approx(32 / (32 + false_pixels))
     assert at[0.5] == 1
 
 
 def test_a_control_counts_where_nothing_is_left():
     control = person("control_0")
-    assert control.dice(SOMEWHERE, 0.95) == [1] * len(decisions.THRESHOLDS)
-    assert control.dice(LARGE, 10) == [0] * len(decisions.THRESHOLDS)
+    assert control.dice(FIXED, SOMEWHERE, 0.95) == [1] * len(FIXED.settings)
+    assert control.dice(ADAPTED, SOMEWHERE, 0.95) == [1] * len(ADAPTED.settings)
+    assert control.dice(ADAPTED, WHOLE, 0) == [0] * len(ADAPTED.settings)
 
 
 def test_a_patient_has_no_say_in_its_own_setting():

@@ -20,8 +20,8 @@ from train import checkpoint, fit
 from train.decision import Decision
 
 
-def decide(path: Path, threshold: float, least_peak: float = 0.01) -> str:
-    decision = {"threshold": threshold, "least_peak": least_peak, "measured": "mean 0.5"}
+def decide(path: Path, temperature: float, least_peak: float = 0.01) -> str:
+    decision = {"temperature": temperature, "least_peak": least_peak, "measured": "mean 0.5"}
     path.write_text(json.dumps(decision))
     return str(path)
 
@@ -43,7 +43,8 @@ def run(tmp_path_factory):
         median = network(uptake).median()
     state["average"]["module.head.bias"] -= median
     torch.save(state, folder / "run/last.pt")
-    decide(folder / "run/decision.json", 0.5)
+    # So cold that even this network is sure.
+    decide(folder / "run/decision.json", 1e-9)
     return folder / "run"
 
 
@@ -81,8 +82,8 @@ def test_an_image_of_which_the_network_is_nowhere_sure_gets_an_empty_mask(run):
     segmentation, *_ = load_run(run)
     pixels = torch.from_numpy(phantom(128, 128)[0])
     with torch.no_grad():
-        assert PixelsToMask(segmentation, Decision(0.5, 0.01))(pixels).any()
-        assert not PixelsToMask(segmentation, Decision(0.5, 1 - 1e-9))(pixels).any()
+        assert PixelsToMask(segmentation, Decision(1e-9, 0.01))(pixels).any()
+        assert not PixelsToMask(segmentation, Decision(2.0, 1 - 1e-9))(pixels).any()
 
 
 def test_the_file_says_what_made_it(exported, run):
@@ -91,7 +92,7 @@ def test_the_file_says_what_made_it(exported, run):
     assert metadata["dice"] == "mean 0.5"
     assert metadata["data_fingerprint"] == json.loads((run / "folds.json").read_text())["data"]
     assert json.loads(metadata["training"])["epochs"] == 1
-    assert {"source_commit", "version", "threshold", "opset"} <= set(metadata)
+    assert {"source_commit", "version", "temperature", "opset"} <= set(metadata)
     assert str(run) not in json.dumps(metadata)
     model = onnx.load(exported)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", onnx_file.OPSET)]
@@ -118,7 +119,7 @@ def quick(monkeypatch, exported):
 def test_a_network_that_differs_is_refused_and_the_old_file_stays(run, tmp_path, capsys, quick):
     out = tmp_path / "model.onnx"
     out.write_bytes(b"good")
-    other = decide(tmp_path.parent / "decision.json", 0.05)
+    other = decide(tmp_path.parent / "decision.json", 4.0)
     assert export.main(["--run", str(run), "--out", str(out), "--decision", other]) == 1
     assert out.read_bytes() == b"good"
     assert list(tmp_path.iterdir()) == [out]
@@ -151,6 +152,28 @@ def test_the_8_bit_twin_is_written_beside_the_float32_file(run, tmp_path, quick,
     assert "float32 against int8" in out.with_suffix(".parity.md").read_text()
 
 
+def test_an_exported_file_takes_another_decision(
+    run, exported, tmp_path, quick, monkeypatch, capsys
+):
+    monkeypatch.setattr(int8, "MOST_LOST", 1.0)
+    monkeypatch.setattr(int8, "LEAST_AGREEMENT", 0.0)
+    decision = tmp_path / "decision.json"
+    decision.write_text('{"temperature": 1e-9, "least_peak": 0.02, "measured": "anew"}')
+    command = ["--model", str(exported), "--out", str(tmp_path / "again.onnx")]
+    command += ["--decision", str(decision), "--data"]
+    assert export.main([*command, str(run.parent / "data")]) == 0
+    before, after = (Segmenter.load(path).metadata for path in (exported, tmp_path / "again.onnx"))
+    changed = {key for key in before | after if before.get(key) != after.get(key)}
+    assert {"least_peak", "dice", "sha256"} <= changed
+    assert changed <= {"least_peak", "dice", "sha256", "export_commit"}
+    assert (tmp_path / "again.folds.json").read_text() == (
+        exported.with_suffix(".folds.json").read_text()
+    )
+    other = draw_data(tmp_path / "data", patients=2, controls=0)
+    assert export.main([*command, str(other)]) == 2
+    assert "not the data that the model was trained on" in capsys.readouterr().err
+
+
 def test_an_8_bit_twin_is_refused_when_it_loses_dice_or_draws_other_masks():
     good = int8.Agreement("patient_000", float32=0.8, int8=0.799, each_other=0.99)
     worse = int8.Agreement("patient_001", float32=0.8, int8=0.78, each_other=0.99)
@@ -167,12 +190,12 @@ def test_other_data_than_the_runs_is_refused(run, tmp_path, capsys, quick):
     assert "not the data that the run was trained on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("numbers", [(0, 0.5), (1.5, 0.5), (0.5, 1)])
-def test_a_decision_that_is_no_probability_is_refused(run, tmp_path, capsys, numbers):
+@pytest.mark.parametrize("numbers", [(0, 0.5), (-1, 0.5), (float("inf"), 0.5), (2, 1), (2, 0)])
+def test_a_decision_out_of_range_is_refused(run, tmp_path, capsys, numbers):
     out = tmp_path / "model.onnx"
     decision = decide(tmp_path / "decision.json", *numbers)
     assert export.main(["--run", str(run), "--out", str(out), "--decision", decision]) == 2
-    assert "expected a probability" in capsys.readouterr().err
+    assert "expected a " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["last.pt", "folds.json", "upright.json", "decision.json"])

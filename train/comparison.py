@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from train import decision, evaluate, oof
-from train.decision import Decision, Scores
+from train.decision import FIXED, Decision, Scores
 from train.figures import plt
 from train.files import replacing
 
@@ -24,7 +24,8 @@ BASELINE = "scratch"
 class Summary:
     """One experiment over everyone it held out.
 
-    nested: Dice of each patient at the decision best for the others. robust: by variant, what the
+    nested: Dice of each patient at the decision best for the others; fixed: the same with one
+    threshold for all images, where `nested` is with an adapted one. robust: by variant, what the
     mean loses at `decision`.
     """
 
@@ -38,6 +39,7 @@ class Summary:
     nested: np.ndarray
     robust: dict[str, float]
     empty: float | None
+    fixed: np.ndarray | None
 
     @property
     def standard_error(self) -> float:
@@ -65,7 +67,8 @@ def read_log(path: Path) -> list[dict]:
 def summary(result: dict) -> Summary:
     """Of what `train.crossval.collect` gives."""
     people = result["people"]
-    scores = oof.scores(people)
+    rule = oof.rule_of(people)
+    scores = oof.scores(people, rule)
     decided = decision.choose(scores)
     plain = scores.at(decided).mean()
     return Summary(
@@ -78,10 +81,11 @@ def summary(result: dict) -> Summary:
         decision=decided,
         nested=decision.nested_dice(scores),
         robust={
-            variant: float(plain - oof.scores(people, variant).at(decided).mean())
+            variant: float(plain - oof.scores(people, rule, variant).at(decided).mean())
             for variant in oof.VARIANTS
         },
         empty=scores.empty(decided),
+        fixed=decision.nested_dice(oof.scores(people, FIXED)) if rule.adapted else None,
     )
 
 
@@ -145,8 +149,9 @@ _HEAD = """# Experiments
 
 Written by `python -m train.crossval` from the numbers in [experiments/](experiments); not edited by
 hand. Every figure is of people whom the network never saw and of whom no lesion was transplanted.
-Each patient's Dice is taken at the threshold and least peak that are best for all the *other*
-patients. "Against" is the mean difference to `{baseline}`, patient by patient, over those whom both
+Each patient's Dice is taken at the setting and least peak that are best for all the *other*
+patients; the setting is one threshold for all images, or the temperature at which each image gets
+its own. "Against" is the mean difference to `{baseline}`, patient by patient, over those whom both
 held out, with its standard error: experiments on fewer folds can be compared by that alone.
 
 """
@@ -158,10 +163,10 @@ _FOOT = """
 
 def _table(summaries: list[Summary]) -> str:
     lines = [
-        "| experiment | folds | patients | mean Dice ± standard error | 95 % | against | median "
-        "| below 0.1 | empty controls | most lost to flips | lost to 6 % salt and pepper "
-        "| minutes a fold |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| experiment | decided by | folds | patients | mean Dice ± standard error | 95 % "
+        "| against | median | below 0.1 | empty controls | most lost to flips "
+        "| lost to 6 % salt and pepper | minutes a fold |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     baseline = next((s for s in summaries if s.name == BASELINE), None)
     for s in summaries:
@@ -169,7 +174,8 @@ def _table(summaries: list[Summary]) -> str:
         low, high = bootstrap(s.nested)
         flips = max(loss for name, loss in s.robust.items() if name != "salt_and_pepper")
         lines.append(
-            f"| [{s.name}](../train/experiments/{s.name}.toml) | {', '.join(map(str, s.folds))} "
+            f"| [{s.name}](../train/experiments/{s.name}.toml) | {s.scores.rule.name} "
+            f"| {', '.join(map(str, s.folds))} "
             f"| {len(s.nested)} | {s.nested.mean():.4f} ± {s.standard_error:.4f} "
             f"| {low:.3f} to {high:.3f} "
             f"| {'{:+.4f} ± {:.4f}'.format(*against) if against else ''} "
@@ -186,7 +192,8 @@ def _details(s: Summary, folder: Path) -> str:
 
 {s.about}
 
-Threshold {s.decision.threshold:g}, least peak {s.decision.least_peak:g}. Lost: {losses}.
+{s.scores.rule.name.capitalize()} {s.decision.setting:g}, least peak {s.decision.least_peak:g}. \
+Lost: {losses}.{_against_fixed(s)}
 
 | patients | | n | mean Dice | median | below 0.1 |
 |---|---|---:|---:|---:|---:|
@@ -194,6 +201,16 @@ Threshold {s.decision.threshold:g}, least peak {s.decision.least_peak:g}. Lost: 
 
 ![Dice and empty controls as the decision moves; Dice over lesion area](experiments/{s.name}.png)
 """
+
+
+def _against_fixed(s: Summary) -> str:
+    if s.fixed is None:
+        return ""
+    gains = s.nested - s.fixed
+    return (
+        f" One threshold for all images gets {s.fixed.mean():.4f}, which is "
+        f"{gains.mean():.4f} ± {decision.standard_error(gains):.4f} less."
+    )
 
 
 def _groups(s: Summary) -> str:
@@ -246,10 +263,11 @@ def _plot_all(summaries: list[Summary], out: Path) -> None:
 
 def _plot_one(s: Summary, out: Path) -> None:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    left.plot(decision.THRESHOLDS, s.scores.dice.mean(axis=0), label="mean Dice")
-    left.axvline(s.decision.threshold, linestyle=":", color="grey")
-    left.set(xlabel="threshold", ylabel="mean Dice of patients", ylim=(0, 1))
-    decisions = [Decision(s.decision.threshold, float(peak)) for peak in decision.LEAST_PEAKS]
+    rule, setting = s.scores.rule, s.decision.setting
+    left.plot(rule.settings, s.scores.dice.mean(axis=0), label="mean Dice")
+    left.axvline(setting, linestyle=":", color="grey")
+    left.set(xlabel=rule.name, ylabel="mean Dice of patients", ylim=(0, 1))
+    decisions = [Decision(setting, float(peak)) for peak in decision.LEAST_PEAKS]
     middle.plot(
         decision.LEAST_PEAKS, [s.scores.at(d).mean() for d in decisions], label="patients' Dice"
     )
@@ -260,7 +278,7 @@ def _plot_one(s: Summary, out: Path) -> None:
             label="empty controls",
         )
     middle.axvline(s.decision.least_peak, linestyle=":", color="grey")
-    middle.set(xlabel=f"least peak, at threshold {s.decision.threshold:g}", ylim=(0, 1))
+    middle.set(xlabel=f"least peak, at {rule.name} {setting:g}", ylim=(0, 1))
     middle.legend()
     right.semilogx([row["area"] + 1 for row in s.patients], s.nested, ".")
     right.set(xlabel="lesion area, pixels", ylabel="Dice", ylim=(-0.02, 1))

@@ -16,13 +16,11 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
-from train import comparison, config, dataset
-from train.files import write_json
+from train import comparison, config, dataset, oof
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 # Settings of a run, not of the experiment.
@@ -104,7 +102,7 @@ def collect(out: Path, config_file: Path) -> dict:
         people += [
             row | {"fold": fold} for row in json.loads((folder / "held_out.json").read_text())
         ]
-    taught_by = sorted(Path(run).parent.name for run in settings["teachers"])
+    taught_by = sorted(Path(run).parent.name for run in settings.get("teachers", ()))
     return {
         "name": config_file.stem,
         "about": config.about(config_file),
@@ -151,9 +149,11 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         result = collect(arguments.out, arguments.config)
         summary = comparison.summary(result)
-        write_json(
+        oof.write_decision(
             arguments.out / "decision.json",
-            asdict(summary.decision) | {"measured": summary.measured()},
+            summary.scores.rule,
+            summary.decision,
+            summary.measured(),
         )
         comparison.keep(result, arguments.artifacts)
         comparison.write_report(arguments.artifacts)

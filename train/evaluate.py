@@ -10,13 +10,12 @@ from train import canonical
 from train.dataset import Case
 from train.network import STRIDE, MobileNetUNet
 
-THRESHOLD = 0.5
 MISSED = 0.1
 """A patient with a Dice below this counts as missed."""
 
 
-AIR = -20.0
-"""Logit of tumour where there is no body."""
+AIR = -1e4
+"""Logit of tumour where there is no body: a probability of 0 at any temperature."""
 
 Views = tuple[tuple[float, bool], ...]
 """Scale, and whether mirrored, of each view of an image whose logits are averaged."""
@@ -82,21 +81,21 @@ class Segmentation(nn.Module):
 
 
 @torch.no_grad()
-def tumour_probability(
+def tumour_logits(
     segmentation: Segmentation, uptake: np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """uint8 H×W uptake -> float32 H×W tumour probability.
+    """uint8 H×W uptake -> float32 H×W logits of tumour.
 
     The network must be in evaluation mode.
     """
     image = torch.from_numpy(uptake).to(device).float()[None, None] / 255
-    return segmentation(image)[0, 0].sigmoid().cpu().numpy()
+    return segmentation(image)[0, 0].cpu().numpy()
 
 
-def dice_of_patients(probabilities: dict[str, np.ndarray], cases: list[Case]) -> dict[str, float]:
-    """Dice at THRESHOLD of every patient among the cases."""
+def dice_of_patients(logits: dict[str, np.ndarray], cases: list[Case]) -> dict[str, float]:
+    """Dice of every patient among the cases where what is likelier than not is tumour."""
     return {
-        case.name: contract.dice(case.truth, probabilities[case.name] > THRESHOLD)
+        case.name: contract.dice(case.truth, logits[case.name] > 0)
         for case in cases
         if case.is_patient
     }

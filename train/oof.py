@@ -1,6 +1,7 @@
 """What a network says of people it was not trained on, as numbers: one record for each person."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from tqdm import tqdm
 from serve.measure import count_lesions
 from train import decision, evaluate
 from train.dataset import Case
-from train.decision import Scores
+from train.decision import ADAPTED, FIXED, Decision, Rule, Scores
+from train.files import write_json
 
 SALT_AND_PEPPER = 0.06
 
@@ -36,41 +38,56 @@ def records(
     """JSON values for each person.
 
     All: name, height (pixels), area (tumour pixels of the truth), peak (highest probability).
-    Patients: lesions, dice (at each of decision.THRESHOLDS), and for each of VARIANTS the same.
+    Patients: lesions, dice (at each setting of decision.FIXED), and for each of VARIANTS the same;
+    under "adapted" all those at each setting of decision.ADAPTED.
     """
     rows = []
     for case in tqdm(held_out, desc="held-out people", unit="image", leave=False, disable=None):
-        probability = evaluate.tumour_probability(segmentation, case.uptake, device)
+        logits = evaluate.tumour_logits(segmentation, case.uptake, device)
         row = {
             "name": case.name,
             "height": case.uptake.shape[0],
             "area": int(case.truth.sum()),
-            "peak": round(float(probability.max()), 4),
+            "peak": round(decision.peak(logits), 4),
         }
         if case.is_patient:
-            row |= {"lesions": count_lesions(case.truth), "dice": _dice(probability, case)}
+            seen = {"dice": logits}
             for name, (change, back) in VARIANTS.items():
                 changed = np.ascontiguousarray(change(case.uptake))
-                probability = evaluate.tumour_probability(segmentation, changed, device)
-                row[name] = _dice(back(probability), case)
+                seen[name] = back(evaluate.tumour_logits(segmentation, changed, device))
+            row["lesions"] = count_lesions(case.truth)
+            row |= {name: _dice(of, case, FIXED) for name, of in seen.items()}
+            row["adapted"] = {name: _dice(of, case, ADAPTED) for name, of in seen.items()}
         rows.append(row)
     return rows
 
 
-def _dice(probability: np.ndarray, case: Case) -> list[float]:
-    return [round(d, 4) for d in decision.dice_by_threshold(probability, case.truth)]
+def _dice(logits: np.ndarray, case: Case, rule: Rule) -> list[float]:
+    return [round(d, 4) for d in decision.dice_by_setting(logits, case.truth, rule)]
 
 
 def patients_of(rows: list[dict]) -> list[dict]:
     return [row for row in rows if "dice" in row]
 
 
-def scores(rows: list[dict], variant: str = "dice") -> Scores:
+def rule_of(rows: list[dict]) -> Rule:
+    """The adapted rule, but of records of versions before 0.3.0 the fixed one."""
+    return ADAPTED if all("adapted" in row for row in patients_of(rows)) else FIXED
+
+
+def scores(rows: list[dict], rule: Rule, variant: str = "dice") -> Scores:
     """The records as arrays; `variant` is "dice" or one of VARIANTS."""
     patients = patients_of(rows)
     return Scores(
-        dice=np.array([row[variant] for row in patients]),
+        rule=rule,
+        dice=np.array([(row["adapted"] if rule.adapted else row)[variant] for row in patients]),
         peak=np.array([row["peak"] for row in patients]),
         blank=np.array([float(row["area"] == 0) for row in patients]),
         control_peak=np.array([row["peak"] for row in rows if "dice" not in row]),
     )
+
+
+def write_decision(path: Path, rule: Rule, decided: Decision, measured: str) -> None:
+    """What the export needs to draw masks, and how good that was measured to be."""
+    numbers = {rule.name: decided.setting, "least_peak": decided.least_peak}
+    write_json(path, numbers | {"measured": measured})

@@ -1,7 +1,6 @@
 """What a run writes for people and for the export: log, previews, figures of the held-out."""
 
 import csv
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +45,13 @@ def log_row(run: Run, loss: float, dice: dict[str, float]) -> dict:
 def preview(run: Run, cases: list[Case], dice: dict[str, float]) -> None:
     by_area = sorted((c for c in cases if c.is_patient), key=lambda c: c.truth.sum())
     chosen = [by_area[i] for i in np.linspace(0, len(by_area) - 1, PREVIEWS).astype(int)]
-    masks = run.predict(chosen)
+    logits = run.predict(chosen)
     figures.preview_sheet(
         [
             (
                 f"{c.name}" + (f"  Dice {dice[c.name]:.2f}" if c.name in dice else ""),
                 c,
-                masks[c.name] > evaluate.THRESHOLD,
+                logits[c.name] > 0,
             )
             for c in chosen
         ],
@@ -63,17 +62,17 @@ def preview(run: Run, cases: list[Case], dice: dict[str, float]) -> None:
 def held_out_figures(run: Run, held_out: list[Case]) -> None:
     """Write what the final network says of everyone it was not trained on, and what to decide."""
     rows = oof.records(run.segmentation(), held_out, run.device)
-    scores = oof.scores(rows)
+    scores = oof.scores(rows, decision.ADAPTED)
     decided, nested = decision.choose(scores), decision.nested_dice(scores)
     measured = (
         f"mean {nested.mean():.4f}, median {np.median(nested):.4f}, below {evaluate.MISSED}: "
         f"{(nested < evaluate.MISSED).sum()} of {len(nested)} held-out patients"
     )
     write_json(run.out / "held_out.json", rows)
-    write_json(run.out / "decision.json", asdict(decided) | {"measured": measured})
+    oof.write_decision(run.out / "decision.json", scores.rule, decided, measured)
     empty = scores.empty(decided)
     print(
         f"Dice {measured}, each at the decision best for the others; "
-        f"threshold {decided.threshold}, least peak {decided.least_peak}"
+        f"{scores.rule.name} {decided.setting}, least peak {decided.least_peak}"
         + (f"; {empty:.0%} of controls are empty" if empty is not None else "")
     )

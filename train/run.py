@@ -250,9 +250,9 @@ class Run:
         )
 
     def predict(self, cases: list[Case]) -> dict[str, np.ndarray]:
-        """Tumour probability, float32 H×W by name."""
+        """Logits of tumour, float32 H×W by name."""
         segmentation = self.segmentation()
         return {
-            case.name: evaluate.tumour_probability(segmentation, case.uptake, self.device)
+            case.name: evaluate.tumour_logits(segmentation, case.uptake, self.device)
             for case in tqdm(cases, desc="held-out images", unit="image", leave=False, disable=None)
         }

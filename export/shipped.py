@@ -1,0 +1,62 @@
+"""An exported file read again: what it was made from, in torch."""
+
+import json
+
+import onnx
+import torch
+
+from train import dataset, warm_start
+from train.canonical import Upright
+from train.decision import ADAPTED, Decision
+from train.evaluate import Segmentation
+from train.network import MobileNetUNet
+
+FIRST_VIEW_SCALE = 1.25
+"""At which files of version 0.2.0, which do not say so, see an image."""
+
+OF_THE_RUN = ("name", "source_commit", "data_fingerprint", "training", "folds")
+INT8_SUFFIX = "-int8"
+"""Of the name of an 8-bit twin."""
+
+
+def facts_of(model: onnx.ModelProto) -> dict[str, str]:
+    """What the file says about itself."""
+    return {p.key: p.value for p in model.metadata_props}
+
+
+def facts_of_run(model: onnx.ModelProto) -> dict[str, str]:
+    """What the file says of the run that it comes from."""
+    facts = {key: facts_of(model)[key] for key in OF_THE_RUN}
+    return facts | {"name": facts["name"].removesuffix(INT8_SUFFIX)}
+
+
+def segmentation_of(model: onnx.ModelProto) -> Segmentation:
+    """The network and all around it, in evaluation mode; ValueError where it holds another one."""
+    weights = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    upright = next((v for k, v in weights.items() if k.endswith("upright.weights")), None)
+    if upright is None:
+        raise ValueError("the model holds no weights that tell which way up a body is")
+    network = MobileNetUNet()
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.rand(2, 1, 256, 256, generator=generator)]
+    warm_start.load(network, model, batches)
+    scale = json.loads(facts_of(model)["training"]).get("view_scale", FIRST_VIEW_SCALE)
+    return Segmentation(network, Upright(upright.tolist()), scale).eval()
+
+
+def decision_of(model: onnx.ModelProto) -> Decision:
+    facts = facts_of(model)
+    return Decision(float(facts[ADAPTED.name]), float(facts["least_peak"]))
+
+
+def folds_of(model: onnx.ModelProto, cases: list[dataset.Case]) -> tuple[dict, int | None]:
+    """As in folds.json: whom the model's training held out, and which fold that was.
+
+    Raises ValueError where these are not the people it was trained on.
+    """
+    facts = facts_of(model)
+    training, data = json.loads(facts["training"]), dataset.fingerprint(cases)
+    if facts["data_fingerprint"] != data:
+        raise ValueError("these are not the data that the model was trained on")
+    seed = training["fold_seed"]
+    return {"seed": seed, "data": data, "folds": dataset.folds(cases, seed)}, training["fold"]
