@@ -19,15 +19,11 @@ INT8_SUFFIX = "-int8"
 """Of the name of an 8-bit twin."""
 
 
-def facts_of(model: onnx.ModelProto) -> dict[str, str]:
-    """What the file says about itself."""
-    return {p.key: p.value for p in model.metadata_props}
-
-
 def facts_of_run(model: onnx.ModelProto) -> dict[str, str]:
     """What the file says of the run that it comes from."""
-    facts = {key: facts_of(model)[key] for key in OF_THE_RUN}
-    return facts | {"name": facts["name"].removesuffix(INT8_SUFFIX)}
+    facts = warm_start.facts(model)
+    name = facts["name"].removesuffix(INT8_SUFFIX)
+    return {key: facts[key] for key in OF_THE_RUN} | {"name": name}
 
 
 def segmentation_of(model: onnx.ModelProto) -> Segmentation:
@@ -40,12 +36,12 @@ def segmentation_of(model: onnx.ModelProto) -> Segmentation:
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(2, 1, 256, 256, generator=generator)]
     warm_start.load(network, model, batches)
-    scale = json.loads(facts_of(model)["training"]).get("view_scale", FIRST_VIEW_SCALE)
+    scale = json.loads(warm_start.facts(model)["training"]).get("view_scale", FIRST_VIEW_SCALE)
     return Segmentation(network, Upright(upright.tolist()), scale).eval()
 
 
 def decision_of(model: onnx.ModelProto) -> Decision:
-    facts = facts_of(model)
+    facts = warm_start.facts(model)
     return Decision(float(facts[ADAPTED.name]), float(facts["least_peak"]))
 
 
@@ -54,7 +50,7 @@ def folds_of(model: onnx.ModelProto, cases: list[dataset.Case]) -> tuple[dict, i
 
     Raises ValueError where these are not the people it was trained on.
     """
-    facts = facts_of(model)
+    facts = warm_start.facts(model)
     training, data = json.loads(facts["training"]), dataset.fingerprint(cases)
     if facts["data_fingerprint"] != data:
         raise ValueError("these are not the data that the model was trained on")

@@ -22,8 +22,6 @@ from train.dataset import Case
 from train.decision import ADAPTED, Scores
 from train.files import replacing
 
-View = tuple[float, bool]
-
 SETS: dict[str, evaluate.Views] = {
     "as it is": ((1.0, False),),
     "as it is, and its mirror image": ((1.0, False), (1.0, True)),
@@ -52,7 +50,7 @@ an image as it is.
 @torch.no_grad()
 def see(
     run: Path, cases: list[Case]
-) -> tuple[list[Case], list[dict[View, np.ndarray]], evaluate.Views]:
+) -> tuple[list[Case], list[dict[evaluate.View, np.ndarray]], evaluate.Views]:
     """The patients whom a run held out, float32 H×W logits of each by view, and the run's views."""
     segmentation, config, folds = load_run(run)
     held_out = [c for c in cases if c.is_patient and folds["folds"].get(c.name) == config.fold]
@@ -74,7 +72,7 @@ def see(
 
 
 def nested_dice(
-    patients: list[Case], logits: list[dict[View, np.ndarray]], views: evaluate.Views
+    patients: list[Case], logits: list[dict[evaluate.View, np.ndarray]], views: evaluate.Views
 ) -> np.ndarray:
     """Dice of each patient at the decision best for all the others."""
     means = [np.mean([of[view] for view in views], axis=0, dtype=np.float32) for of in logits]

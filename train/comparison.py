@@ -208,8 +208,8 @@ def _against_fixed(s: Summary) -> str:
         return ""
     gains = s.nested - s.fixed
     return (
-        f" One threshold for all images gets {s.fixed.mean():.4f}, which is "
-        f"{gains.mean():.4f} ± {decision.standard_error(gains):.4f} less."
+        f" One threshold for all images gets {s.fixed.mean():.4f}: each image's own gains "
+        f"{gains.mean():+.4f} ± {decision.standard_error(gains):.4f}."
     )
 
 

@@ -21,7 +21,10 @@ from torch import Tensor
 from serve import contract
 
 ROUNDS = 8
-"""Of the iteration below, which is done after four to six in images of people."""
+"""Of the iteration below. Twenty drew the same masks of 87 patients held out, at temperature 2.5.
+
+Only images in which nothing is sure, which least_peak leaves out, need a round or two more.
+"""
 LEAST_PEAKS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 QUIET = 0.8
 """Share of controls that should get an empty mask."""

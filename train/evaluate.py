@@ -17,8 +17,10 @@ MISSED = 0.1
 AIR = -1e4
 """Logit of tumour where there is no body: a probability of 0 at any temperature."""
 
-Views = tuple[tuple[float, bool], ...]
-"""Scale, and whether mirrored, of each view of an image whose logits are averaged."""
+View = tuple[float, bool]
+"""Scale, and whether mirrored."""
+Views = tuple[View, ...]
+"""Those of an image whose logits are averaged."""
 
 
 def views_at(scale: float) -> Views:

@@ -10,7 +10,7 @@ import numpy as np
 from train.dataset import Case
 
 ROWS = (0.15, 0.85)
-"""Between which shares of the lower image's height the cut lies."""
+"""Between which shares of the shorter image's height the cut lies."""
 
 
 def join(one: Case, other: Case, rng: np.random.Generator) -> Case:

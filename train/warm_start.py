@@ -43,15 +43,20 @@ def read(path: Path) -> onnx.ModelProto:
         raise ValueError(f"{path}: cannot be read as an ONNX file ({error})") from error
 
 
+def facts(model: onnx.ModelProto) -> dict[str, str]:
+    """What the file says about itself: its metadata_props."""
+    return {p.key: p.value for p in model.metadata_props}
+
+
 def refuse_leak(model: onnx.ModelProto, fold: int | None, data: str) -> None:
     """Raise ValueError where the model may have seen those whom this run is to hold out."""
-    facts = {p.key: p.value for p in model.metadata_props}
-    seen_without = json.loads(facts.get("training", "{}")).get("fold")
-    if fold is None or (facts.get("data_fingerprint") == data and seen_without == fold):
+    told = facts(model)
+    seen_without = json.loads(told.get("training", "{}")).get("fold")
+    if fold is None or (told.get("data_fingerprint") == data and seen_without == fold):
         return
     raise ValueError(
         f"fold {fold} cannot be held out: the model to start from was trained on other data or on "
-        f"people of that fold ({facts.get('folds', 'folds unknown')}); hold out the same fold, or "
+        f"people of that fold ({told.get('folds', 'folds unknown')}); hold out the same fold, or "
         "nobody with --fold none"
     )
 
