@@ -1,5 +1,6 @@
 """Going on from a file as the export writes it."""
 
+import json
 from pathlib import Path
 
 import onnx
@@ -9,8 +10,9 @@ from torch import nn
 
 from serve.phantom import phantom
 from tests.folders import draw_data
-from train import fit, warm_start
+from train import crossval, fit, warm_start
 from train.network import MobileNetUNet
+from train.provenance import sha256
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,72 @@ def test_a_share_of_no_start_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         fit.main([*start, "--out", str(tmp_path / "run")])
     assert "start_share needs --start-from" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def first_stage(tmp_path_factory):
+    """A folder with data and, in first/, fold 1 of a tiny recipe cross-validated."""
+    folder = tmp_path_factory.mktemp("stages")
+    draw_data(folder / "data", patients=10, controls=5)
+    _settings(folder, 0.0)
+    assert _cross_validate(folder, "first") == 0
+    return folder
+
+
+def _cross_validate(folder, out: str, *more: str) -> int:
+    config = folder / "small.toml"
+    options = {"config": config, "data": folder / "data", "out": folder / out}
+    arguments = [f"--{name}={path}" for name, path in options.items()]
+    return crossval.main([*arguments, f"--artifacts={folder / 'artifacts'}", "--folds", "1", *more])
+
+
+def _go_on(folder, fold: str, *more: str) -> int:
+    arguments = ["--data", str(folder / "data"), "--config", str(folder / "small.toml")]
+    arguments += ["--start-from", str(folder / "first/fold-1"), "--fold", fold, *more]
+    return fit.main([*arguments, "--out", str(folder / f"from-run-{fold}")])
+
+
+def test_each_fold_goes_on_from_its_own_network_of_another_recipe(first_stage):
+    assert _cross_validate(first_stage, "second", "--start-from", str(first_stage / "first")) == 0
+    config = json.loads((first_stage / "second/fold-1/config.json").read_text())
+    checkpoint = first_stage / "first/fold-1/last.pt"
+    assert config["start_from_sha256"] == sha256(checkpoint)
+    told = json.loads((first_stage / "artifacts/experiments/small.json").read_text())
+    assert told["runs"]["1"]["start_from_sha256"] == sha256(checkpoint)
+    assert str(first_stage) not in json.dumps(told)
+
+
+def test_a_run_starts_with_the_weights_of_the_other(first_stage, monkeypatch):
+    monkeypatch.setattr(warm_start, "copy", _Copied())
+    assert _go_on(first_stage, "none") == 0
+    taken = warm_start.copy.taken
+    first = _averaged(first_stage / "first/fold-1")
+    assert all(torch.equal(taken[name], first[f"module.{name}"]) for name in taken)
+
+
+class _Copied:
+    """warm_start.copy that remembers what the network was given."""
+
+    def __init__(self):
+        self.real = warm_start.copy
+
+    def __call__(self, network, other):
+        self.real(network, other)
+        self.taken = {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def test_a_run_that_saw_the_held_out_is_no_start(first_stage, capsys):
+    assert _go_on(first_stage, "0") == 2
+    assert "only a run that held out the same fold" in capsys.readouterr().err
+    assert not (first_stage / "from-run-0/last.pt").exists()
+
+
+def test_a_run_with_another_network_is_no_start(first_stage, capsys):
+    (first_stage / "small.toml").write_text(
+        (first_stage / "small.toml").read_text() + "width = 0.5\n"
+    )
+    assert _go_on(first_stage, "1") == 2
+    assert "another network" in capsys.readouterr().err
 
 
 def test_eight_bits_are_read_as_the_numbers_they_stand_for():

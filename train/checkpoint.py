@@ -25,6 +25,26 @@ def read(run: Path) -> tuple[dict, Config, dict]:
     return state, Config(**state["config"]), folds
 
 
+def file_of(run: Path) -> Path:
+    """The checkpoint in a run's folder; the path itself where it is no folder."""
+    return run / "last.pt" if run.is_dir() else run
+
+
+def read_unseeing(run: Path, fold: int | None, facts: dict) -> dict:
+    """The checkpoint of a run that never saw whom another one is to hold out.
+
+    Those are the people of `fold`, by the folds that folds.json has (`facts`). Raises ValueError
+    where the run may have seen one, or cannot be read.
+    """
+    state, config, folds = read(run)
+    if fold is not None and (config.fold != fold or folds != facts):
+        raise ValueError(
+            f"{run}: was trained on other data or on people of fold {fold}, who are to be held "
+            "out; only a run that held out the same fold may have a say"
+        )
+    return state
+
+
 def averaged_network(state: dict) -> MobileNetUNet:
     """The network of a checkpoint's averaged weights, in evaluation mode."""
     config = Config(**state["config"])

@@ -24,7 +24,7 @@ from train import comparison, config, dataset, oof
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 # Settings of a run, not of the experiment.
-OF_ONE_RUN = {*config.PATHS, "source_commit", "fold", "teachers_sha256"}
+OF_ONE_RUN = {*config.PATHS, "source_commit", "fold", "start_from_sha256", "teachers_sha256"}
 
 
 def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
@@ -37,6 +37,8 @@ def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
     else:
         command += ["--data", str(arguments.data), "--config", str(arguments.config)]
         command += ["--fold", str(fold)]
+        if arguments.start_from:
+            command += ["--start-from", str(fold_folder(arguments.start_from, fold))]
         for teachers in arguments.teachers:
             command += ["--teacher", str(fold_folder(teachers, fold))]
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
@@ -98,6 +100,7 @@ def collect(out: Path, config_file: Path) -> dict:
             "source_commit": settings["source_commit"],
             "epochs": len(log),
             "minutes": float(log[-1]["minutes"]),
+            "start_from_sha256": settings["start_from_sha256"],
         }
         people += [
             row | {"fold": fold} for row in json.loads((folder / "held_out.json").read_text())
@@ -128,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--teachers", type=Path, action="append", default=[], metavar="OUT",
         help="--out of another recipe, whose networks teach fold by fold; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start-from", type=Path, metavar="OUT",
+        help="--out of another recipe, from whose networks each fold goes on",
     )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
     parser.add_argument("--artifacts", type=Path, default=ARTIFACTS, help="where the report goes")

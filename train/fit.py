@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from train import config, dataset, evaluate, figures, report, teacher
+from train import checkpoint, config, dataset, evaluate, figures, report, teacher
 from train.config import Config
 from train.dataset import Case
 from train.files import write_json
@@ -51,7 +51,7 @@ def fit(run: Run, cases: list[Case]) -> None:
             rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= run.epoch]
     else:
         if run.config.start_from:
-            run.start_from(patients, controls, facts["data"])
+            run.start_from(patients, controls, facts)
         write_json(run.out / "folds.json", facts)
         write_json(run.out / "config.json", asdict(run.config))
     write_json(run.out / "upright.json", run.learn_upright(training))
@@ -66,7 +66,7 @@ def fit(run: Run, cases: list[Case]) -> None:
         if run.epoch % 10 == 0 or run.finished():
             report.preview(run, held_out or patients, dice)
     if run.config.start_share and not run.blended:
-        run.blend_with_start(patients, controls, facts["data"])
+        run.blend_with_start(patients, controls, facts)
         run.save()
     if held_out:
         report.held_out_figures(run, held_out)
@@ -87,7 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--epochs", type=int, help="epochs, 300 steps each")
     parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
     parser.add_argument("--encoder-weights", type=Path, help="torchvision mobilenet_v2 state dict")
-    parser.add_argument("--start-from", type=Path, help="go on from a model.onnx of this project")
+    parser.add_argument(
+        "--start-from", type=Path, metavar="PATH",
+        help="go on from the network of a finished run's folder or of a model.onnx of this project",
+    )  # fmt: skip
     parser.add_argument(
         "--teacher", type=Path, action="append", metavar="RUN",
         help="a finished run that teaches; it must have held out the same fold; may be repeated",
@@ -101,16 +104,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tuple[Run, Path]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    checkpoint = arguments.out / "last.pt"
+    last = arguments.out / "last.pt"
     if arguments.resume:
-        if not checkpoint.is_file():
-            parser.error(f"{checkpoint} does not exist; start the run without --resume")
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        if not last.is_file():
+            parser.error(f"{last} does not exist; start the run without --resume")
+        state = torch.load(last, map_location=device, weights_only=True)
         run = Run(Config(**state["config"]), arguments.out, device)
         run.restore(state)
         return run, arguments.data or Path(run.config.data)
-    if checkpoint.exists():
-        parser.error(f"{checkpoint} exists; add --resume to go on, or choose another --out")
+    if last.exists():
+        parser.error(f"{last} exists; add --resume to go on, or choose another --out")
     if arguments.data is None:
         parser.error("--data is needed to start a run")
     settings = config.read(arguments.config) if arguments.config else {}
@@ -127,7 +130,7 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
     elif "teacher_share" in settings:
         parser.error("teacher_share needs --teacher")
     if start := settings.get("start_from"):
-        settings["start_from_sha256"] = sha256(Path(start))
+        settings["start_from_sha256"] = sha256(checkpoint.file_of(Path(start)))
     elif settings.get("start_share"):
         parser.error("start_share needs --start-from")
     run_config = Config(

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from train import augment, canonical, evaluate, losses, teacher, warm_start
+from train import augment, canonical, checkpoint, evaluate, losses, teacher, warm_start
 from train.config import Config
 from train.dataset import Case
 from train.files import replacing
@@ -151,13 +151,20 @@ class Run:
         )
         return uptake.contiguous(memory_format=torch.channels_last), truth
 
-    def start_from(self, patients: list[Case], controls: list[Case], data: str) -> None:
-        """Take the function of a shipped model.onnx; raises ValueError where that cannot be."""
+    def start_from(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
+        """Take the function of a finished run's network or of a shipped model.onnx.
+
+        facts: as in folds.json. Raises ValueError where that cannot be.
+        """
         path = Path(self.config.start_from)
-        if sha256(path) != self.config.start_from_sha256:
-            raise ValueError(f"{path} is not the file that the run was started from")
+        if sha256(checkpoint.file_of(path)) != self.config.start_from_sha256:
+            raise ValueError(f"{path} is not what the run was started from")
+        if path.is_dir():
+            state = checkpoint.read_unseeing(path, self.config.fold, facts)
+            warm_start.copy(self.network, checkpoint.averaged_network(state))
+            return
         model = warm_start.read(path)
-        warm_start.refuse_leak(model, self.config.fold, data)
+        warm_start.refuse_leak(model, self.config.fold, facts["data"])
         rng = np.random.default_rng(self.config.seed)
         generator = torch.Generator().manual_seed(self.config.seed)
         batches = [
@@ -174,10 +181,10 @@ class Run:
             raise ValueError("the teachers are not those that the run was started with")
         self.teachers = teacher.load(self.config.teachers, self.config.fold, facts, self.device)
 
-    def blend_with_start(self, patients: list[Case], controls: list[Case], data: str) -> None:
+    def blend_with_start(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
         """Move the averaged weights towards the first ones, by config.start_share."""
         first = Run(self.config, self.out, self.device)
-        first.start_from(patients, controls, data)
+        first.start_from(patients, controls, facts)
         weights = first.network.state_dict()
         for name, value in self.average.module.state_dict().items():
             if value.is_floating_point():

@@ -41,12 +41,6 @@ def load(runs: Sequence[str], fold: int | None, facts: dict, device: torch.devic
     """
     networks = []
     for run in map(Path, runs):
-        state, config, folds = checkpoint.read(run)
-        if fold is not None and (config.fold != fold or folds != facts):
-            raise ValueError(
-                f"{run}: was trained on other data or on people of fold {fold}, who are to be held "
-                "out; a teacher must have held out the same fold"
-            )
-        network = checkpoint.averaged_network(state)
+        network = checkpoint.averaged_network(checkpoint.read_unseeing(run, fold, facts))
         networks.append(network.to(device, memory_format=torch.channels_last))
     return Teachers(networks)

@@ -1,4 +1,4 @@
-"""Go on from a shipped model.onnx or its 8-bit twin: folded convolutions -> a network to train.
+"""Go on from another network: that of a finished run, or of a shipped model.onnx or its 8-bit twin.
 
 The export folds each batch norm into the convolution before it. Here the norms are put back so
 that the network computes the same as the file, and their statistics are those of real batches:
@@ -59,6 +59,14 @@ def refuse_leak(model: onnx.ModelProto, fold: int | None, data: str) -> None:
         f"people of that fold ({told.get('folds', 'folds unknown')}); hold out the same fold, or "
         "nobody with --fold none"
     )
+
+
+def copy(network: MobileNetUNet, other: MobileNetUNet) -> None:
+    """Give the network the weights and statistics of another; ValueError where it is not alike."""
+    try:
+        network.load_state_dict(other.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"the run to start from holds another network: {error}") from error
 
 
 def load(network: MobileNetUNet, model: onnx.ModelProto, batches: Iterable[Tensor]) -> None:
