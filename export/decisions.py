@@ -1,7 +1,8 @@
 """Which rule turns logits into lesions? `python -m export.decisions --data DIR --run RUN`.
 
 Lets the networks of finished runs (`--run` once for each fold) see those whom they held out, and
-compares one threshold for all with each image's own, and rules that leave out images or lesions.
+compares one threshold for all with each image's own, that after a temperature or a calibration, and
+rules that leave out images or lesions.
 Writes artifacts/DECISIONS.md and decisions.png; `train.decision` is chosen from it. Exit codes: 0
 written, 2 bad input, 130 interrupted.
 """
@@ -19,13 +20,17 @@ from tqdm import tqdm
 
 from export.run import load_run
 from train import dataset, decision, evaluate
+from train.calibration import Calibration, Histograms
 from train.dataset import Case
-from train.decision import ADAPTED, FIXED, QUIET, Rule, standard_error
+from train.decision import QUIET, standard_error
 from train.figures import plt
 from train.files import replacing
 
 PEAKS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 AREAS = (1, 10, 20, 50, 100, 200)
+TEMPERATURES = tuple(np.arange(1.0, 4.01, 0.25))
+ITS_OWN = (None,)
+"""The only setting of the calibration: for each patient, the one that all the others have."""
 
 Keep = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
@@ -46,35 +51,59 @@ def _large(peak: np.ndarray, area: np.ndarray, least: float) -> np.ndarray:
     return area >= least
 
 
+@dataclass(frozen=True)
+class Rule:
+    """How a mask is drawn, and the settings that are tried."""
+
+    name: str
+    settings: tuple[float | None, ...]
+
+
+THRESHOLD = Rule("threshold", tuple(decision.THRESHOLDS))
+TEMPERATURE = Rule("temperature", TEMPERATURES)
+CALIBRATION = Rule("calibration", ITS_OWN)
+
+
+def settings_of(rule: Rule, calibration: Calibration) -> list[Calibration | float]:
+    """Those of the rule, as `decision.mask` takes them; calibration: the image's own."""
+    if rule is CALIBRATION:
+        return [calibration]
+    if rule is TEMPERATURE:
+        return [Calibration(1 / float(setting)) for setting in rule.settings]
+    return [float(setting) for setting in rule.settings]
+
+
 # By name: how masks are drawn, the values that are tried, and which lesions are kept, from their
 # peaks and areas.
 RULES: dict[str, tuple[Rule, tuple, Keep]] = {
-    "a threshold alone": (FIXED, (0,), _all),
+    "a threshold alone": (THRESHOLD, (0,), _all),
     "threshold; no lesion in an image whose highest probability is below": (
-        FIXED,
+        THRESHOLD,
         PEAKS,
         _in_a_sure_image,
     ),
-    "threshold; no lesion whose highest probability is below": (FIXED, PEAKS, _sure),
-    "threshold; no lesion of fewer pixels than": (FIXED, AREAS, _large),
-    "each image's own threshold, by temperature": (ADAPTED, (0,), _all),
-    "own threshold; no lesion in an image whose highest probability is below": (
-        ADAPTED,
+    "threshold; no lesion whose highest probability is below": (THRESHOLD, PEAKS, _sure),
+    "threshold; no lesion of fewer pixels than": (THRESHOLD, AREAS, _large),
+    "each image's own threshold, by temperature": (TEMPERATURE, (0,), _all),
+    "own threshold, by calibration": (CALIBRATION, (0,), _all),
+    "calibration; no lesion in an image whose highest probability is below": (
+        CALIBRATION,
         PEAKS,
         _in_a_sure_image,
     ),
-    "own threshold; no lesion whose highest probability is below": (ADAPTED, PEAKS, _sure),
-    "own threshold; no lesion of fewer pixels than": (ADAPTED, AREAS, _large),
+    "calibration; no lesion whose highest probability is below": (CALIBRATION, PEAKS, _sure),
+    "calibration; no lesion of fewer pixels than": (CALIBRATION, AREAS, _large),
 }
 
 _HEAD = """# Decisions
 
 Written by `python -m export.decisions`; not edited by hand. A mask is drawn with one threshold for
-all images, or with each image's own, which is that of its largest expected Dice at a temperature
-(`train/decision.py`). It falls into lesions (touching pixels), of which a rule may leave some out.
-Setting (threshold or temperature) and value are those that are best for the mean Dice of all the
-*other* patients. The last columns: the best mean Dice at which
-{quiet:.0%} of the controls are empty, chosen on all patients.
+all images, or with each image's own, which is that of its largest expected Dice after the logits
+are divided by a temperature, or calibrated (`train/calibration.py`). It falls into lesions
+(touching pixels), of which a rule may leave some out. Threshold or temperature, and value, are
+those that are best for the mean Dice of all the *other* patients; the calibration is theirs too.
+The last columns: the best mean Dice at which {quiet:.0%} of the controls are empty, chosen on all
+patients.
 
 Held out of {runs}: {patients} patients, {controls} controls.
 
@@ -106,16 +135,16 @@ class Person:
         return values
 
 
-def find(logits: np.ndarray, case: Case) -> Person:
+def find(logits: np.ndarray, case: Case, calibration: Calibration) -> Person:
     """The lesions that a network sees in one person: logits float32 H×W."""
     image = torch.from_numpy(logits)
     probability = torch.sigmoid(image).numpy()
     lesions = {
         rule.name: [
-            _lesions(decision.mask(image, rule, setting).numpy(), probability, case.truth)
-            for setting in rule.settings
+            _lesions(decision.mask(image, setting).numpy(), probability, case.truth)
+            for setting in settings_of(rule, calibration)
         ]
-        for rule in (FIXED, ADAPTED)
+        for rule in (THRESHOLD, TEMPERATURE, CALIBRATION)
     }
     return Person(case.is_patient, int(case.truth.sum()), lesions)
 
@@ -132,23 +161,34 @@ def _lesions(
     return peak, area, hit
 
 
-def see(run: Path, cases: list[Case]) -> list[Person]:
-    """Everyone whom a run held out. Raises ValueError where that is nobody."""
+def see(run: Path, cases: list[Case]) -> list[tuple[Case, np.ndarray]]:
+    """Everyone whom a run held out, and their logits. Raises ValueError where that is nobody."""
     segmentation, config, folds = load_run(run)
     held_out = [case for case in cases if folds["folds"].get(case.name) == config.fold]
     if not held_out:
         raise ValueError(f"{run}: held none of these people out")
     people = tqdm(held_out, desc=run.name, unit="image", leave=False, disable=None)
-    return [
-        find(evaluate.tumour_logits(segmentation, c.uptake, torch.device("cpu")), c) for c in people
-    ]
+    device = torch.device("cpu")
+    return [(case, evaluate.tumour_logits(segmentation, case.uptake, device)) for case in people]
+
+
+def find_all(seen: list[tuple[Case, np.ndarray]]) -> list[Person]:
+    """The lesions of everyone, each patient's by the calibration of all the other patients."""
+    patients = [case.name for case, _ in seen if case.is_patient]
+    histograms = Histograms.of([(logits, c.truth) for c, logits in seen if c.is_patient])
+    of_all = histograms.calibrate()
+    of_others = {
+        name: histograms.without(i).calibrate()
+        for i, name in enumerate(tqdm(patients, desc="calibrate", leave=False, disable=None))
+    }
+    return [find(logits, case, of_others.get(case.name, of_all)) for case, logits in seen]
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """A rule: dice float P×K of the patients, empty bool C×K of the controls, by setting."""
 
-    settings: list[tuple[float, float]]
+    settings: list[tuple[float | None, float]]
     dice: np.ndarray
     empty: np.ndarray
 
@@ -173,7 +213,7 @@ def outcome(people: list[Person], rule: Rule, values: tuple, keep: Keep) -> Outc
     table = np.array([[p.dice(rule, keep, least) for least in values] for p in people])
     table = table.reshape(len(people), -1)
     patients = np.array([p.is_patient for p in people])
-    settings = [(float(setting), least) for least in values for setting in rule.settings]
+    settings = [(setting, least) for least in values for setting in rule.settings]
     return Outcome(settings, table[patients], table[~patients] == 1)
 
 
@@ -202,13 +242,15 @@ def report(outcomes: dict[str, Outcome], runs: list[Path]) -> str:
 
 def _setting(of: Outcome, number: int) -> str:
     setting, least = of.settings[number]
-    return f"{setting:g}" if len({v for _, v in of.settings}) == 1 else f"{setting:g}, {least:g}"
+    varied = len({v for _, v in of.settings}) > 1
+    numbers = [setting] * (setting is not None) + [least] * varied
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def plot(outcomes: dict[str, Outcome], out: Path) -> None:
     """What each rule makes of the trade between patients' Dice and empty controls."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (name, of), marker in zip(outcomes.items(), "osv^DPX*", strict=True):
+    for (name, of), marker in zip(outcomes.items(), "osv^DPX*<", strict=True):
         empty, dice = of.empty.mean(axis=0), of.dice.mean(axis=0)
         # Only settings that no other of the rule beats in both.
         front = [i for i in range(len(dice)) if not ((dice > dice[i]) & (empty >= empty[i])).any()]
@@ -232,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         cases = dataset.load(arguments.data)
-        people = [person for run in arguments.run for person in see(run, cases)]
+        people = find_all([one for run in arguments.run for one in see(run, cases)])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

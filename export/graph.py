@@ -10,21 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.decision import Decision, adapted_mask
+from train.calibration import calibrated_mask
+from train.decision import Decision
 from train.evaluate import AIR, Segmentation
 
 
 class PixelsToMask(nn.Module):
     """Everything between the PNG that comes in and the PNG that goes out.
 
-    decision: what is tumour; its setting is a temperature. ValueError where that is not above 0 or
-    its least peak is no probability in (0, 1).
+    decision: what is tumour; its setting is a calibration. ValueError where its least peak is no
+    probability in (0, 1).
     """
 
     def __init__(self, segmentation: Segmentation, decision: Decision):
         super().__init__()
-        if not 0 < decision.setting < math.inf:
-            raise ValueError(f"temperature is {decision.setting}, expected a number above 0")
         if not 0 < decision.least_peak < 1:
             raise ValueError(
                 f"least_peak is {decision.least_peak}, expected a probability in (0, 1)"
@@ -45,7 +44,7 @@ class PixelsToMask(nn.Module):
     def decide(self, logits: Tensor, on_head: Tensor) -> Tensor:
         """1×1×H×W logits -> uint8 H×W, 255 = tumour, else 0."""
         logits = self.segmentation.upright.turn(logits, on_head)[0, 0]
-        tumour = adapted_mask(logits, self.decision.setting)
+        tumour = calibrated_mask(logits, self.decision.setting)
         sure = logits.amax(dim=(0, 1)) > _logit(self.decision.least_peak)
         return (tumour & sure).to(torch.uint8) * 255
 

@@ -13,7 +13,8 @@ from export.graph import PixelsToMask
 from export.run import load_decision, load_run
 from serve.phantom import phantom
 from train import comparison, dataset, oof
-from train.decision import ADAPTED, Decision, nested_dice, standard_error
+from train.calibration import Calibration
+from train.decision import Decision, nested_dice, standard_error
 from train.evaluate import Segmentation
 from train.network import MobileNetUNet
 
@@ -56,7 +57,7 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
         quantised = int8.quantise(model, int8.calibration_images(cases, held_out))
         judged = [case for case in cases if case.is_patient and case.name in held_out]
         before, after, _ = int8.means(int8.compare(model, quantised, judged))
-        scores = oof.scores(json.loads((run / "held_out.json").read_text()), ADAPTED)
+        scores = oof.scores(json.loads((run / "held_out.json").read_text()))
         nested = nested_dice(scores)
         dice = float(nested.mean())
         found[config.width, config.full_resolution] = Network(
@@ -75,7 +76,7 @@ def untrained(width: float, full_resolution: bool, like: Segmentation) -> Networ
     torch.manual_seed(0)
     scale, _ = like.views[0]
     segmentation = Segmentation(MobileNetUNet(width, full_resolution), like.upright, scale)
-    module = PixelsToMask(segmentation, Decision(0.5, 0.5)).eval()
+    module = PixelsToMask(segmentation, Decision(Calibration(0.5), 0.5)).eval()
     model = onnx_file.to_onnx(module)
     images = [phantom(489, 400, seed=seed)[0] for seed in range(CALIBRATION_PHANTOMS)]
     return Network(module, {"float32": model, "int8": int8.quantise(model, images)})

@@ -9,11 +9,11 @@ from export.graph import PixelsToMask
 from export.onnx_file import OPSET
 from serve import __version__
 from serve.phantom import phantom
-from train import checkpoint
+from train import checkpoint, oof
 from train.canonical import Upright
 from train.config import PATHS, Config
 from train.dataset import FOLDS
-from train.decision import ADAPTED, Decision
+from train.decision import Decision
 from train.evaluate import Segmentation
 from train.provenance import source_commit
 
@@ -36,7 +36,7 @@ def load_decision(path: Path) -> tuple[Decision, str]:
     """What is tumour, and how good that was measured to be; raises ValueError."""
     try:
         content = json.loads(path.read_text())
-        return Decision(content[ADAPTED.name], content["least_peak"]), content["measured"]
+        return oof.read_decision(content), content["measured"]
     except OSError as error:
         raise ValueError(
             f"{path}: {error.strerror}; let the run finish first (python -m train.fit --resume), "
@@ -44,7 +44,7 @@ def load_decision(path: Path) -> tuple[Decision, str]:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: expected JSON with {ADAPTED.name}, least_peak and measured ({error})"
+            f"{path}: expected JSON with calibration, least_peak and measured ({error})"
         ) from error
 
 
@@ -78,7 +78,7 @@ def describe(
         "version": __version__,
         "export_commit": source_commit("export", "train"),
         "parameters": str(sum(p.numel() for p in module.parameters())),
-        ADAPTED.name: f"{module.decision.setting:g}",
+        "calibration": json.dumps(vars(module.decision.setting)),
         "least_peak": f"{module.decision.least_peak:g}",
         "opset": str(OPSET),
         "dice": f"of runs that held patients out: {measured}" if fold is None else measured,

@@ -5,9 +5,9 @@ import json
 import onnx
 import torch
 
-from train import dataset, warm_start
+from train import dataset, oof, warm_start
 from train.canonical import Upright
-from train.decision import ADAPTED, Decision
+from train.decision import Decision
 from train.evaluate import Segmentation
 from train.network import MobileNetUNet
 
@@ -42,7 +42,7 @@ def segmentation_of(model: onnx.ModelProto) -> Segmentation:
 
 def decision_of(model: onnx.ModelProto) -> Decision:
     facts = warm_start.facts(model)
-    return Decision(float(facts[ADAPTED.name]), float(facts["least_peak"]))
+    return oof.read_decision(facts | {"calibration": json.loads(facts["calibration"])})
 
 
 def folds_of(model: onnx.ModelProto, cases: list[dataset.Case]) -> tuple[dict, int | None]:

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from export.run import load_run
 from train import dataset, decision, evaluate
+from train.calibration import Histograms
 from train.dataset import Case
-from train.decision import ADAPTED, Scores
+from train.decision import CalibratedScores
 from train.files import replacing
 
 SETS: dict[str, evaluate.Views] = {
@@ -40,7 +41,7 @@ SETS: dict[str, evaluate.Views] = {
 _HEAD = """# Views
 
 Written by `python -m export.views`; not edited by hand. Mean Dice of patients whom the networks
-held out, each at the temperature that is best for the others, in several sets of views whose logits
+held out, each by the calibration of the others, in several sets of views whose logits
 are averaged. An image that comes mirrored is seen in the same views, mirrored: where they differ,
 both columns measure the same choice, and their mean is the better estimate. Work is in passes over
 an image as it is.
@@ -76,12 +77,11 @@ def nested_dice(
 ) -> np.ndarray:
     """Dice of each patient at the decision best for all the others."""
     means = [np.mean([of[view] for view in views], axis=0, dtype=np.float32) for of in logits]
-    both = list(zip(patients, means, strict=True))
-    scores = Scores(
-        rule=ADAPTED,
-        dice=np.array([decision.dice_by_setting(of, case.truth, ADAPTED) for case, of in both]),
+    truths = [case.truth for case in patients]
+    scores = CalibratedScores(
+        Histograms.of(list(zip(means, truths, strict=True))),
         peak=np.array([decision.peak(of) for of in means]),
-        blank=np.array([float(not case.truth.any()) for case in patients]),
+        blank=np.array([float(not truth.any()) for truth in truths]),
         control_peak=np.array([]),
     )
     return decision.nested_dice(scores)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.folders import draw_data
 from train import comparison, crossval, oof
-from train.decision import FIXED
+from train.decision import THRESHOLDS
 
 RECIPE = """about = "As small as it gets."
 epochs = 1
@@ -51,12 +51,12 @@ def test_everyone_of_the_folds_is_measured_once_by_who_never_saw_them(folder):
 def test_the_decision_for_the_export_says_how_it_was_measured(folder):
     decided = json.loads((folder / "runs/decision.json").read_text())
     assert "4 held-out patients of fold 0, 3" in decided["measured"]
-    assert decided["temperature"] >= 1
+    assert decided["calibration"]["slope"] > 0
 
 
 def test_the_report_tells_of_the_experiment(folder):
     text = (folder / "artifacts/EXPERIMENTS.md").read_text()
-    assert "| [tiny](../train/experiments/tiny.toml) | temperature | 0, 3 | 4 |" in text
+    assert "| [tiny](../train/experiments/tiny.toml) | calibration | 0, 3 | 4 |" in text
     assert "As small as it gets." in text
     for fold in (0, 3):
         assert f"| fold | {fold} | 2 |" in text
@@ -89,7 +89,7 @@ def test_a_recipe_without_a_budget_is_refused(tmp_path, capsys):
 
 
 def test_robustness_is_what_the_mean_loses_at_the_decision():
-    steps = len(FIXED.settings)
+    steps = len(THRESHOLDS)
     people = []
     for i, dice in enumerate((0.9, 0.7)):
         row = {"name": f"patient_{i}", "height": 1, "area": 9, "lesions": 1, "peak": 0.9}
@@ -108,7 +108,7 @@ def test_robustness_is_what_the_mean_loses_at_the_decision():
 
 
 def _held_out(name: str, dice: dict[str, float]) -> comparison.Summary:
-    steps = len(FIXED.settings)
+    steps = len(THRESHOLDS)
     people = [
         {
             "name": patient,

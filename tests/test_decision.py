@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-import torch
 
 from train import decision
-from train.decision import ADAPTED, FIXED, Decision, Rule, Scores
+from train.calibration import Calibration, Histograms
+from train.decision import THRESHOLDS, CalibratedScores, Decision, ThresholdScores
 
 
 def _scores(
@@ -11,90 +11,80 @@ def _scores(
     peak: float | list[float] = 1.0,
     blank: float = 0.0,
     control_peak: tuple[float, ...] = (),
-    rule: Rule = FIXED,
-) -> Scores:
+) -> ThresholdScores:
     n = len(dice)
     peaks = np.broadcast_to(np.array(peak), n)
-    return Scores(rule, dice, peaks, np.full(n, blank), np.array(control_peak))
+    return ThresholdScores(dice, peaks, np.full(n, blank), np.array(control_peak))
 
 
 def test_the_threshold_with_the_best_mean_is_chosen():
     truth = np.zeros((20, 20), bool)
     truth[5:15, 5:15] = True
     logits = np.log(np.where(truth, 0.33 / 0.67, 0.18 / 0.82)).astype(np.float32)
-    scores = _scores(np.array([decision.dice_by_setting(logits, truth, FIXED)] * 3))
+    scores = _scores(np.array([decision.dice_by_threshold(logits, truth)] * 3))
     assert 0.18 <= decision.choose(scores).setting < 0.33
     assert decision.nested_dice(scores) == pytest.approx([1, 1, 1])
 
 
 def test_no_patient_has_a_say_in_the_threshold_it_is_measured_at():
     # One patient is only right at the last threshold, by so much that it would win the vote.
-    dice = np.full((3, len(FIXED.settings)), 0.1)
+    dice = np.full((3, len(THRESHOLDS)), 0.1)
     dice[:2, 0] = 0.2
     dice[2, -1] = 1.0
-    assert decision.choose(_scores(dice)).setting == FIXED.settings[-1]
+    assert decision.choose(_scores(dice)).setting == THRESHOLDS[-1]
     assert decision.nested_dice(_scores(dice))[2] == pytest.approx(0.1)
 
 
 def test_the_least_peak_is_the_lowest_that_makes_four_of_five_controls_empty():
-    dice = np.full((3, len(FIXED.settings)), 0.8)
+    dice = np.full((3, len(THRESHOLDS)), 0.8)
     controls = (0.01, 0.2, 0.3, 0.48, 0.99)
-    scores = _scores(dice, peak=[0.99, 0.72, 0.9], control_peak=controls)
+    scores = _scores(dice, peak=[0.99, 0.95, 0.99], control_peak=controls)
     assert decision.choose(scores) == Decision(0.05, 0.5)
-    assert scores.empty(Decision(0.05, 0.5)) == pytest.approx(0.8)
-    assert _scores(dice).empty(Decision(0.05, 0.5)) is None
+    assert decision.empty(scores, Decision(0.05, 0.5)) == pytest.approx(0.8)
+    assert decision.empty(_scores(dice), Decision(0.05, 0.5)) is None
 
 
 def test_the_least_peak_costs_no_patient():
-    dice = np.full((3, len(FIXED.settings)), 0.8)
+    dice = np.full((3, len(THRESHOLDS)), 0.8)
     loud = (0.97,) * 5
-    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9], control_peak=loud))
-    assert chosen.least_peak == 0.7
+    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.97], control_peak=loud))
+    # A logit below 0.72 is 0.49.
+    assert chosen.least_peak == 0.45
     # A patient of whom next to nothing is found costs next to nothing when the mask is empty.
     dice[1] = 0.001
-    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.9], control_peak=loud))
-    assert chosen.least_peak == 0.85
+    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.97], control_peak=loud))
+    assert chosen.least_peak == 0.9
+    # Where any would cost a patient, the lowest.
+    dice[1] = 0.8
+    chosen = decision.choose(_scores(dice, peak=[0.99, 0.001, 0.97], control_peak=loud))
+    assert chosen.least_peak == decision.LEAST_PEAKS[0]
 
 
 def test_an_unsure_image_gets_the_dice_of_an_empty_mask():
-    dice = np.full((2, len(FIXED.settings)), 0.5)
+    dice = np.full((2, len(THRESHOLDS)), 0.5)
     at = Decision(setting=0.3, least_peak=0.6)
-    assert list(_scores(dice, peak=[0.5, 0.7]).at(at)) == [0, 0.5]
-    assert list(_scores(dice, peak=[0.5, 0.7], blank=1.0).at(at)) == [1, 0.5]
+    assert list(decision.dice_at(_scores(dice, peak=[0.5, 0.7]), at)) == [0, 0.5]
+    assert list(decision.dice_at(_scores(dice, peak=[0.5, 0.7], blank=1.0), at)) == [1, 0.5]
 
 
-def test_an_adapted_mask_is_never_empty_so_only_the_least_peak_makes_it_so():
-    scores = _scores(
-        np.full((3, len(ADAPTED.settings)), 0.8), control_peak=(0.1, 0.4), rule=ADAPTED
+def test_an_own_threshold_leaves_no_mask_empty_so_only_the_least_peak_does():
+    logits = np.full((4, 4), -3.0, np.float32)
+    peaks = np.full(2, 0.9)
+    scores = CalibratedScores(
+        Histograms.of([(logits, logits > 0)] * 2), peaks, peaks * 0, np.array([0.1, 0.4])
     )
-    assert scores.empty(Decision(2.0, 0.3)) == 0.5
-    assert scores.empty(Decision(2.0, 0.05)) == 0
+    assert decision.empty(scores, Decision(Calibration(0.5), 0.3)) == 0.5
+    assert decision.empty(scores, Decision(Calibration(0.5), 0.05)) == 0
 
 
-def _best_by_trying(probability: np.ndarray) -> float:
-    """The largest expected Dice over the masks of the k likeliest pixels, for every k."""
-    p = np.sort(probability.ravel())[::-1]
-    return float((2 * p.cumsum() / (np.arange(1, p.size + 1) + p.sum())).max())
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_expected_dice_is_the_largest_that_any_mask_has(seed):
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(rng.uniform(-12, 2), rng.uniform(0.5, 6), (40, 50)).astype(np.float32)
-    probability = torch.sigmoid(torch.from_numpy(logits))
-    best = _best_by_trying(probability.numpy().astype(np.float64))
-    assert decision.expected_dice(probability).item() == pytest.approx(best, rel=1e-4)
-
-
-def test_a_faint_lesion_is_drawn_where_a_sure_one_hides_it():
-    faint = torch.full((20, 20), -9.0)
-    faint[5:9, 5:9] = -3.0
-    drawn = decision.adapted_mask(faint, 1.0)
-    assert torch.equal(drawn, faint > -5)
-    both = faint.clone()
-    both[12:18, 12:18] = 5.0
-    assert torch.equal(decision.adapted_mask(both, 1.0), both > 0)
-
-
-def test_where_there_is_no_probability_at_all_nothing_is_drawn():
-    assert not decision.adapted_mask(torch.full((5, 5), -1e4), 2.0).any()
+def test_no_patient_has_a_say_in_its_own_calibration():
+    rng = np.random.default_rng(0)
+    images = []
+    for slope in (0.5, 0.5, 3.0):
+        logits = rng.normal(-3, 3, (40, 40)).astype(np.float32)
+        images.append((logits, rng.random((40, 40)) < 1 / (1 + np.exp(-slope * logits))))
+    of = Histograms.of(images)
+    scores = CalibratedScores(of, np.ones(3), np.zeros(3), np.zeros(0))
+    alone = of.without(2).calibrate()
+    assert decision.nested_dice(scores)[2] == of.dice(alone)[2]
+    assert decision.choose(scores).setting == of.calibrate() != alone

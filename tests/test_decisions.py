@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from export import decisions
+from export.decisions import CALIBRATION, TEMPERATURE, THRESHOLD
 from tests.folders import draw_data
 from train import fit
+from train.calibration import Calibration, Histograms
 from train.dataset import Case
-from train.decision import ADAPTED, FIXED
 
 TRUTH = np.zeros((20, 20), bool)
 TRUTH[2:6, 2:6] = True
@@ -21,7 +23,8 @@ def person(name: str = "patient_0") -> decisions.Person:
     probability[15:18, 15:18] = 0.3
     truth = TRUTH if name.startswith("patient") else np.zeros_like(TRUTH)
     logits = np.log(probability / (1 - probability))
-    return decisions.find(logits, Case(name, np.zeros((20, 20), np.uint8), truth))
+    case = Case(name, np.zeros((20, 20), np.uint8), truth)
+    return decisions.find(logits, case, Calibration(0.5))
 
 
 @pytest.mark.parametrize(
@@ -29,16 +32,31 @@ def person(name: str = "patient_0") -> decisions.Person:
     [(WHOLE, 0, 10), (SOMEWHERE, 0.8, 10), (SURE, 0.4, 1), (SURE, 0.6, 0), (LARGE, 5, 9)],
 )
 def test_a_rule_leaves_out_the_lesions_that_it_names(keep, least, false_pixels):
-    at = dict(zip(FIXED.settings, person().dice(FIXED, keep, least), strict=True))
+    at = dict(zip(THRESHOLD.settings, person().dice(THRESHOLD, keep, least), strict=True))
     assert at[0.2] == pytest.approx(32 / (32 + false_pixels))
     assert at[0.5] == 1
 
 
 def test_a_control_counts_where_nothing_is_left():
     control = person("control_0")
-    assert control.dice(FIXED, SOMEWHERE, 0.95) == [1] * len(FIXED.settings)
-    assert control.dice(ADAPTED, SOMEWHERE, 0.95) == [1] * len(ADAPTED.settings)
-    assert control.dice(ADAPTED, WHOLE, 0) == [0] * len(ADAPTED.settings)
+    assert control.dice(THRESHOLD, SOMEWHERE, 0.95) == [1] * len(THRESHOLD.settings)
+    for rule in (TEMPERATURE, CALIBRATION):
+        assert control.dice(rule, SOMEWHERE, 0.95) == [1] * len(rule.settings)
+        assert control.dice(rule, WHOLE, 0) == [0] * len(rule.settings)
+
+
+def test_a_patients_lesions_are_found_by_the_calibration_of_the_others():
+    rng = np.random.default_rng(0)
+    seen = []
+    for i, slope in enumerate((0.5, 0.5, 3.0)):
+        logits = rng.normal(-3, 3, (40, 40)).astype(np.float32)
+        truth = rng.random((40, 40)) < 1 / (1 + np.exp(-slope * logits))
+        seen.append((Case(f"patient_{i}", np.zeros((40, 40), np.uint8), truth), logits))
+    found = decisions.find_all(seen)[2]
+    others = Histograms.of([(logits, case.truth) for case, logits in seen[:2]]).calibrate()
+    assert found.lesions["calibration"][0][1].sum() == (
+        decisions.decision.mask(torch.from_numpy(seen[2][1]), others).sum()
+    )
 
 
 def test_a_patient_has_no_say_in_its_own_setting():

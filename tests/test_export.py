@@ -17,11 +17,12 @@ from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
 from train import checkpoint, fit
+from train.calibration import Calibration
 from train.decision import Decision
 
 
-def decide(path: Path, temperature: float, least_peak: float = 0.01) -> str:
-    decision = {"temperature": temperature, "least_peak": least_peak, "measured": "mean 0.5"}
+def decide(path: Path, slope: float, least_peak: float = 0.01, measured: str = "mean 0.5") -> str:
+    decision = {"calibration": {"slope": slope}, "least_peak": least_peak, "measured": measured}
     path.write_text(json.dumps(decision))
     return str(path)
 
@@ -43,8 +44,8 @@ def run(tmp_path_factory):
         median = network(uptake).median()
     state["average"]["module.head.bias"] -= median
     torch.save(state, folder / "run/last.pt")
-    # So cold that even this network is sure.
-    decide(folder / "run/decision.json", 1e-9)
+    # So steep that even this network is sure.
+    decide(folder / "run/decision.json", 1e9)
     return folder / "run"
 
 
@@ -82,8 +83,8 @@ def test_an_image_of_which_the_network_is_nowhere_sure_gets_an_empty_mask(run):
     segmentation, *_ = load_run(run)
     pixels = torch.from_numpy(phantom(128, 128)[0])
     with torch.no_grad():
-        assert PixelsToMask(segmentation, Decision(1e-9, 0.01))(pixels).any()
-        assert not PixelsToMask(segmentation, Decision(2.0, 1 - 1e-9))(pixels).any()
+        assert PixelsToMask(segmentation, Decision(Calibration(1e9), 0.01))(pixels).any()
+        assert not PixelsToMask(segmentation, Decision(Calibration(0.5), 1 - 1e-9))(pixels).any()
 
 
 def test_the_file_says_what_made_it(exported, run):
@@ -92,7 +93,7 @@ def test_the_file_says_what_made_it(exported, run):
     assert metadata["dice"] == "mean 0.5"
     assert metadata["data_fingerprint"] == json.loads((run / "folds.json").read_text())["data"]
     assert json.loads(metadata["training"])["epochs"] == 1
-    assert {"source_commit", "version", "temperature", "opset"} <= set(metadata)
+    assert {"source_commit", "version", "calibration", "opset"} <= set(metadata)
     assert str(run) not in json.dumps(metadata)
     model = onnx.load(exported)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", onnx_file.OPSET)]
@@ -119,7 +120,7 @@ def quick(monkeypatch, exported):
 def test_a_network_that_differs_is_refused_and_the_old_file_stays(run, tmp_path, capsys, quick):
     out = tmp_path / "model.onnx"
     out.write_bytes(b"good")
-    other = decide(tmp_path.parent / "decision.json", 4.0)
+    other = decide(tmp_path.parent / "decision.json", 0.25)
     assert export.main(["--run", str(run), "--out", str(out), "--decision", other]) == 1
     assert out.read_bytes() == b"good"
     assert list(tmp_path.iterdir()) == [out]
@@ -157,10 +158,9 @@ def test_an_exported_file_takes_another_decision(
 ):
     monkeypatch.setattr(int8, "MOST_LOST", 1.0)
     monkeypatch.setattr(int8, "LEAST_AGREEMENT", 0.0)
-    decision = tmp_path / "decision.json"
-    decision.write_text('{"temperature": 1e-9, "least_peak": 0.02, "measured": "anew"}')
+    decision = decide(tmp_path / "decision.json", 1e9, 0.02, "anew")
     command = ["--model", str(exported), "--out", str(tmp_path / "again.onnx")]
-    command += ["--decision", str(decision), "--data"]
+    command += ["--decision", decision, "--data"]
     assert export.main([*command, str(run.parent / "data")]) == 0
     before, after = (Segmenter.load(path).metadata for path in (exported, tmp_path / "again.onnx"))
     changed = {key for key in before | after if before.get(key) != after.get(key)}

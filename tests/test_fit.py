@@ -59,7 +59,7 @@ def test_a_run_leaves_log_figures_folds_and_held_out_figures(data, tmp_path, cap
     assert {row["name"] for row in held_out} == {name for name, fold in folds.items() if fold == 1}
     assert len(oof.patients_of(held_out)) == 2
     decided = json.loads((out / "decision.json").read_text())
-    assert decided["temperature"] >= 1
+    assert decided["calibration"]["slope"] > 0
     assert decided["measured"].endswith("of 2 held-out patients")
     assert decided["measured"] in capsys.readouterr().out
     assert not list(out.glob("*partial*"))

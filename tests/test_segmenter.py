@@ -127,5 +127,5 @@ def test_checked_bytes_are_those_of_the_file(artifact):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_model_names_what_made_it(path):
     metadata = Segmenter.load(path).metadata
-    for key in ("name", "version", "source_commit", "data_fingerprint", "temperature", "dice"):
+    for key in ("name", "version", "source_commit", "data_fingerprint", "calibration", "dice"):
         assert metadata[key]

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from train import decision, evaluate, oof
-from train.decision import FIXED, Decision, Scores
+from train.calibration import Calibration
+from train.decision import Decision, Scores, ThresholdScores
 from train.figures import plt
 from train.files import replacing
 
@@ -25,7 +26,7 @@ class Summary:
     """One experiment over everyone it held out.
 
     nested: Dice of each patient at the decision best for the others; fixed: the same with one
-    threshold for all images, where `nested` is with an adapted one. robust: by variant, what the
+    threshold for all images, where `nested` is with a calibration. robust: by variant, what the
     mean loses at `decision`.
     """
 
@@ -67,10 +68,10 @@ def read_log(path: Path) -> list[dict]:
 def summary(result: dict) -> Summary:
     """Of what `train.crossval.collect` gives."""
     people = result["people"]
-    rule = oof.rule_of(people)
-    scores = oof.scores(people, rule)
+    scores = oof.scores(people)
     decided = decision.choose(scores)
-    plain = scores.at(decided).mean()
+    plain = decision.dice_at(scores, decided).mean()
+    calibrated = isinstance(decided.setting, Calibration)
     return Summary(
         name=result["name"],
         about=result["about"],
@@ -81,11 +82,11 @@ def summary(result: dict) -> Summary:
         decision=decided,
         nested=decision.nested_dice(scores),
         robust={
-            variant: float(plain - oof.scores(people, rule, variant).at(decided).mean())
+            variant: float(plain - decision.dice_at(oof.scores(people, variant), decided).mean())
             for variant in oof.VARIANTS
         },
-        empty=scores.empty(decided),
-        fixed=decision.nested_dice(oof.scores(people, FIXED)) if rule.adapted else None,
+        empty=decision.empty(scores, decided),
+        fixed=decision.nested_dice(oof.threshold_scores(people)) if calibrated else None,
     )
 
 
@@ -150,9 +151,10 @@ _HEAD = """# Experiments
 Written by `python -m train.crossval` from the numbers in [experiments/](experiments); not edited by
 hand. Every figure is of people whom the network never saw and of whom no lesion was transplanted.
 Each patient's Dice is taken at the setting and least peak that are best for all the *other*
-patients; the setting is one threshold for all images, or the temperature at which each image gets
-its own. "Against" is the mean difference to `{baseline}`, patient by patient, over those whom both
-held out, with its standard error: experiments on fewer folds can be compared by that alone.
+patients; the setting is one threshold for all images, or a calibration of the probabilities after
+which each image gets its own. "Against" is the mean difference to `{baseline}`, patient by patient,
+over those whom both held out, with its standard error: experiments on fewer folds can be compared
+by that alone.
 
 """
 _FOOT = """
@@ -174,7 +176,7 @@ def _table(summaries: list[Summary]) -> str:
         low, high = bootstrap(s.nested)
         flips = max(loss for name, loss in s.robust.items() if name != "salt_and_pepper")
         lines.append(
-            f"| [{s.name}](../train/experiments/{s.name}.toml) | {s.scores.rule.name} "
+            f"| [{s.name}](../train/experiments/{s.name}.toml) | {s.scores.name} "
             f"| {', '.join(map(str, s.folds))} "
             f"| {len(s.nested)} | {s.nested.mean():.4f} ± {s.standard_error:.4f} "
             f"| {low:.3f} to {high:.3f} "
@@ -192,14 +194,15 @@ def _details(s: Summary, folder: Path) -> str:
 
 {s.about}
 
-{s.scores.rule.name.capitalize()} {s.decision.setting:g}, least peak {s.decision.least_peak:g}. \
+{s.scores.name.capitalize()}: {s.decision.setting}; least peak {s.decision.least_peak:g}. \
 Lost: {losses}.{_against_fixed(s)}
 
 | patients | | n | mean Dice | median | below 0.1 |
 |---|---|---:|---:|---:|---:|
 {_groups(s)}
 
-![Dice and empty controls as the decision moves; Dice over lesion area](experiments/{s.name}.png)
+![The decision; Dice and empty controls as it moves; Dice over lesion area]\
+(experiments/{s.name}.png)
 """
 
 
@@ -261,24 +264,29 @@ def _plot_all(summaries: list[Summary], out: Path) -> None:
     _save(figure, out)
 
 
+def _plot_setting(s: Summary, axes: plt.Axes) -> None:
+    """The thresholds that were tried, or how far calibrated probabilities may be believed."""
+    if isinstance(s.scores, ThresholdScores):
+        axes.plot(decision.THRESHOLDS, s.scores.table.mean(axis=0))
+        axes.axvline(s.decision.setting, linestyle=":", color="grey")
+        axes.set(xlabel="threshold", ylabel="mean Dice of patients", ylim=(0, 1))
+        return
+    axes.plot((0, 1), (0, 1), ":", color="grey")
+    axes.plot(*s.scores.histograms.reliability(s.decision.setting), ".-")
+    axes.set(xlabel="calibrated probability of pixels", ylabel="share that is tumour")
+
+
 def _plot_one(s: Summary, out: Path) -> None:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    rule, setting = s.scores.rule, s.decision.setting
-    left.plot(rule.settings, s.scores.dice.mean(axis=0), label="mean Dice")
-    left.axvline(setting, linestyle=":", color="grey")
-    left.set(xlabel=rule.name, ylabel="mean Dice of patients", ylim=(0, 1))
-    decisions = [Decision(setting, float(peak)) for peak in decision.LEAST_PEAKS]
-    middle.plot(
-        decision.LEAST_PEAKS, [s.scores.at(d).mean() for d in decisions], label="patients' Dice"
-    )
+    _plot_setting(s, left)
+    decisions = [Decision(s.decision.setting, float(peak)) for peak in decision.LEAST_PEAKS]
+    dice = [decision.dice_at(s.scores, d).mean() for d in decisions]
+    middle.plot(decision.LEAST_PEAKS, dice, label="patients' Dice")
     if s.empty is not None:
-        middle.plot(
-            decision.LEAST_PEAKS,
-            [s.scores.empty(d) for d in decisions],
-            label="empty controls",
-        )
+        empty = [decision.empty(s.scores, d) for d in decisions]
+        middle.plot(decision.LEAST_PEAKS, empty, label="empty controls")
     middle.axvline(s.decision.least_peak, linestyle=":", color="grey")
-    middle.set(xlabel=f"least peak, at {rule.name} {setting:g}", ylim=(0, 1))
+    middle.set(xlabel=f"least peak, at this {s.scores.name}", ylim=(0, 1))
     middle.legend()
     right.semilogx([row["area"] + 1 for row in s.patients], s.nested, ".")
     right.set(xlabel="lesion area, pixels", ylabel="Dice", ylim=(-0.02, 1))

@@ -158,7 +158,6 @@ def main(argv: list[str] | None = None) -> int:
         summary = comparison.summary(result)
         oof.write_decision(
             arguments.out / "decision.json",
-            summary.scores.rule,
             summary.decision,
             summary.measured(),
         )

@@ -1,11 +1,4 @@
-"""From tumour logits to a mask, and the two numbers of that, chosen for held-out patients' Dice.
-
-The score is the Dice of each image. Were the probabilities p of the pixels right, the mask with the
-largest expected Dice E would be {p > E/2}: the surer the network is of an image, the higher the
-threshold (Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1 measure",
-arXiv 1402.1892). Networks are too sure of themselves, which a `temperature` mends: the logits are
-divided by it (Guo et al. 2017, arXiv 1706.04599). Where a network sees a lesion only faintly, its
-outline is thus drawn at a faint probability, instead of not at all.
+"""What is drawn as tumour, chosen for held-out patients' Dice: a calibration and a least peak.
 
 An image whose highest probability stays at or below `least_peak` gets an empty mask: faint doubts
 of healthy people go away without a lesion's outline being changed.
@@ -13,69 +6,35 @@ of healthy people go away without a lesion's outline being changed.
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from serve import contract
+from train.calibration import Calibration, Histograms, calibrated_mask
 
-ROUNDS = 8
-"""Of the iteration below. Twenty drew the same masks of 87 patients held out, at temperature 2.5.
-
-Only images in which nothing is sure, which least_peak leaves out, need a round or two more.
-"""
-LEAST_PEAKS = np.round(np.arange(0.05, 0.96, 0.05), 2)
+THRESHOLDS = np.round(np.arange(0.05, 0.91, 0.05), 2)
+"""That are tried where all images get the same one, as they did before version 0.3.0."""
+LEAST_PEAKS = np.concatenate([[0.001, 0.01], np.round(np.arange(0.05, 0.96, 0.05), 2)])
 QUIET = 0.8
 """Share of controls that should get an empty mask."""
-FREE = 0.0005
-"""Mean Dice that quiet may cost: far below any standard error, and above what a patient whose
-lesions were missed anyway has left to lose."""
+FREE = 0.003
+"""Mean Dice that quiet may cost: what is found in one patient of 145 of whom little is found."""
+MARGIN = 1.0
+"""Logits by which each patient's peak is taken to be lower than it is, when a least peak is chosen:
+the faintest of a few patients is seldom the faintest that there is."""
 
 
-@dataclass(frozen=True, eq=False)
-class Rule:
-    """How a mask is drawn, and the settings that are tried.
+@dataclass(frozen=True)
+class Decision:
+    """setting: a calibration, or one threshold of the probability for all images; least_peak: a
+    probability in (0, 1)."""
 
-    With `setting` as the threshold of the probability, or, if `adapted`, as the temperature at
-    which each image gets the threshold of its largest expected Dice.
-    """
-
-    name: str
-    settings: np.ndarray
-    adapted: bool
-
-
-FIXED = Rule("threshold", np.round(np.arange(0.05, 0.91, 0.05), 2), adapted=False)
-"""The rule of versions before 0.3.0; kept to measure the other one against."""
-ADAPTED = Rule("temperature", np.round(np.arange(1.0, 4.01, 0.25), 2), adapted=True)
-
-
-def expected_dice(probability: Tensor) -> Tensor:
-    """Pixels' probabilities of any shape -> the largest expected Dice that a mask can have, scalar.
-
-    The expected Dice of a mask is taken as 2 Σ p over the mask / (its pixels + Σ p over all). Its
-    maximum E comes from Dinkelbach's iteration (1967, "On nonlinear fractional programming"): the
-    mask {p > E/2} of one estimate gives the next.
-    """
-    total = probability.sum()
-    expected = torch.full_like(total, 0.5)
-    for _ in range(ROUNDS):
-        chosen = (probability > expected / 2).to(probability.dtype)
-        expected = 2 * (probability * chosen).sum() / (chosen.sum() + total).clamp_min(1e-6)
-    return expected
-
-
-def adapted_mask(logits: Tensor, temperature: float) -> Tensor:
-    """Logits of one image -> bool of the same shape, the mask with the largest expected Dice."""
-    probability = torch.sigmoid(logits / temperature)
-    return probability > expected_dice(probability) / 2
-
-
-def dice_by_setting(logits: np.ndarray, truth: np.ndarray, rule: Rule) -> list[float]:
-    """Dice of one patient at each setting of the rule: logits float32 H×W, truth bool H×W."""
-    image = torch.from_numpy(np.ascontiguousarray(logits))
-    return [contract.dice(truth, mask(image, rule, s).numpy()) for s in rule.settings]
+    setting: Calibration | float
+    least_peak: float
 
 
 def peak(logits: np.ndarray) -> float:
@@ -83,68 +42,129 @@ def peak(logits: np.ndarray) -> float:
     return float(torch.sigmoid(torch.tensor(logits.max())))
 
 
-def mask(logits: Tensor, rule: Rule, setting: float) -> Tensor:
+def mask(logits: Tensor, setting: Calibration | float) -> Tensor:
     """Float logits of one image -> bool of the same shape."""
-    if rule.adapted:
-        return adapted_mask(logits, float(setting))
-    return torch.sigmoid(logits) > float(setting)
+    if isinstance(setting, Calibration):
+        return calibrated_mask(logits, setting)
+    return torch.sigmoid(logits) > setting
 
 
-@dataclass(frozen=True)
-class Decision:
-    """setting: of the rule, above 0; least_peak: a probability in (0, 1)."""
-
-    setting: float
-    least_peak: float
+def dice_by_threshold(logits: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Dice of one patient at each of THRESHOLDS: logits float32 H×W, truth bool H×W."""
+    image = torch.from_numpy(np.ascontiguousarray(logits))
+    return [contract.dice(truth, mask(image, float(t)).numpy()) for t in THRESHOLDS]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What is known of P patients and C controls.
+class Scores(Protocol):
+    """What is known of P patients and C controls, by whichever way masks are drawn.
 
-    dice: float P×len(rule.settings), without least_peak; peak: float P, highest probability;
-    blank: float P, Dice of an empty mask: 0, or 1 for a patient without tumour in the image;
-    control_peak: float C, highest probability.
+    peak: float P, highest probability; blank: float P, Dice of an empty mask: 0, or 1 for a patient
+    without tumour in the image; control_peak: float C, highest probability.
     """
 
-    rule: Rule
-    dice: np.ndarray
+    name: str
     peak: np.ndarray
     blank: np.ndarray
     control_peak: np.ndarray
 
-    def without(self, patient: int) -> "Scores":
-        others = {
-            n: np.delete(getattr(self, n), patient, axis=0) for n in ("dice", "peak", "blank")
-        }
-        return dataclasses.replace(self, **others)
+    def without(self, patient: int) -> Self: ...
 
-    def at(self, decision: Decision) -> np.ndarray:
-        """Dice of each patient."""
-        column = int(np.flatnonzero(decision.setting == self.rule.settings)[0])
-        return np.where(self.peak > decision.least_peak, self.dice[:, column], self.blank)
+    def best(self) -> Calibration | float:
+        """The setting that is best for these patients."""
+        ...
 
-    def empty(self, decision: Decision) -> float | None:
-        """Share of controls with an empty mask; None without controls."""
-        # A threshold that nothing reaches leaves a mask empty too; an adapted one is reached.
-        least = max(decision.least_peak, 0 if self.rule.adapted else decision.setting)
-        return float((self.control_peak <= least).mean()) if self.control_peak.size else None
+    def dice(self, setting: Calibration | float) -> np.ndarray:
+        """Dice of each patient, float P, without least_peak."""
+        ...
+
+    def faintest(self, setting: Calibration | float) -> float:
+        """The probability that an image has to reach for its mask not to be empty anyway."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdScores:
+    """Where all images get the same threshold. table: float P×len(THRESHOLDS), Dice."""
+
+    table: np.ndarray
+    peak: np.ndarray
+    blank: np.ndarray
+    control_peak: np.ndarray
+    name = "threshold"
+
+    def without(self, patient: int) -> Self:
+        return _without(self, patient, table=np.delete(self.table, patient, axis=0))
+
+    def best(self) -> float:
+        return float(THRESHOLDS[self.table.mean(axis=0).argmax()])
+
+    def dice(self, setting: float) -> np.ndarray:
+        return self.table[:, int(np.flatnonzero(setting == THRESHOLDS)[0])]
+
+    def faintest(self, setting: float) -> float:
+        return setting
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedScores:
+    """Where each image gets its own threshold, that of its largest expected Dice."""
+
+    histograms: Histograms
+    peak: np.ndarray
+    blank: np.ndarray
+    control_peak: np.ndarray
+    name = "calibration"
+
+    def without(self, patient: int) -> Self:
+        return _without(self, patient, histograms=self.histograms.without(patient))
+
+    def best(self) -> Calibration:
+        return self.histograms.calibrate()
+
+    def dice(self, setting: Calibration) -> np.ndarray:
+        return self.histograms.dice(setting)
+
+    def faintest(self, setting: Calibration) -> float:
+        return 0.0
+
+
+def _without(scores: Scores, patient: int, **others: object) -> Scores:
+    for name in ("peak", "blank"):
+        others[name] = np.delete(getattr(scores, name), patient)
+    return dataclasses.replace(scores, **others)
+
+
+def dice_at(scores: Scores, decision: Decision) -> np.ndarray:
+    """Dice of each patient, float P."""
+    return _quieted(scores, scores.dice(decision.setting), decision.least_peak)
+
+
+def _quieted(scores: Scores, dice: np.ndarray, least_peak: float) -> np.ndarray:
+    return np.where(scores.peak > least_peak, dice, scores.blank)
+
+
+def empty(scores: Scores, decision: Decision) -> float | None:
+    """Share of controls with an empty mask; None without controls."""
+    least = max(decision.least_peak, scores.faintest(decision.setting))
+    return float((scores.control_peak <= least).mean()) if scores.control_peak.size else None
 
 
 def choose(scores: Scores) -> Decision:
     """The best setting, and the lowest least_peak at which controls are QUIET.
 
-    Where that would cost patients more than FREE, the highest that does not. Lowest, because of
-    few patients the faintest is seldom the faintest that there is.
+    Where that would cost patients more than FREE, with MARGIN, the highest that does not, or the
+    lowest that there is.
     """
-    setting = float(scores.rule.settings[scores.dice.mean(axis=0).argmax()])
+    setting = scores.best()
     decisions = [Decision(setting, float(peak)) for peak in LEAST_PEAKS]
-    means = np.array([scores.at(decision).mean() for decision in decisions])
-    free = [decisions[i] for i in np.flatnonzero(means >= means[0] - FREE)]
+    dice = scores.dice(setting)
+    fainter = dataclasses.replace(scores, peak=special.expit(special.logit(scores.peak) - MARGIN))
+    means = [_quieted(fainter, dice, decision.least_peak).mean() for decision in decisions]
+    free = [d for d, mean in zip(decisions, means, strict=True) if mean >= dice.mean() - FREE]
     for decision in free:
-        if (share := scores.empty(decision)) is None or share >= QUIET:
+        if (share := empty(scores, decision)) is None or share >= QUIET:
             return decision
-    return free[-1]
+    return free[-1] if free else decisions[0]
 
 
 def nested_dice(scores: Scores) -> np.ndarray:
@@ -152,7 +172,9 @@ def nested_dice(scores: Scores) -> np.ndarray:
 
     That is the honest figure for `choose`: no patient has a say in what it is measured at.
     """
-    return np.array([scores.at(choose(scores.without(i)))[i] for i in range(len(scores.peak))])
+    return np.array(
+        [dice_at(scores, choose(scores.without(i)))[i] for i in range(len(scores.peak))]
+    )
 
 
 def standard_error(dice: np.ndarray) -> float:

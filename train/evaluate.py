@@ -15,7 +15,7 @@ MISSED = 0.1
 
 
 AIR = -1e4
-"""Logit of tumour where there is no body: a probability of 0 at any temperature."""
+"""Logit of tumour where there is no body: a probability of 0 whatever the calibration."""
 
 View = tuple[float, bool]
 """Scale, and whether mirrored."""

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import expit
 from tqdm import tqdm
 
 from serve.measure import count_lesions
 from train import decision, evaluate
+from train.calibration import Calibration, Histograms
 from train.dataset import Case
-from train.decision import ADAPTED, FIXED, Decision, Rule, Scores
+from train.decision import CalibratedScores, Decision, Scores, ThresholdScores
 from train.files import write_json
 
 SALT_AND_PEPPER = 0.06
@@ -38,8 +40,8 @@ def records(
     """JSON values for each person.
 
     All: name, height (pixels), area (tumour pixels of the truth), peak (highest probability).
-    Patients: lesions, dice (at each setting of decision.FIXED), and for each of VARIANTS the same;
-    under "adapted" all those at each setting of decision.ADAPTED.
+    Patients: lesions, dice (at each of decision.THRESHOLDS), and for each of VARIANTS the same;
+    under "seen" for all those what calibration.Histograms has of one image.
     """
     rows = []
     for case in tqdm(held_out, desc="held-out people", unit="image", leave=False, disable=None):
@@ -56,38 +58,67 @@ def records(
                 changed = np.ascontiguousarray(change(case.uptake))
                 seen[name] = back(evaluate.tumour_logits(segmentation, changed, device))
             row["lesions"] = count_lesions(case.truth)
-            row |= {name: _dice(of, case, FIXED) for name, of in seen.items()}
-            row["adapted"] = {name: _dice(of, case, ADAPTED) for name, of in seen.items()}
+            row |= {name: _dice(of, case) for name, of in seen.items()}
+            row["seen"] = {name: _histogram(of, case) for name, of in seen.items()}
         rows.append(row)
     return rows
 
 
-def _dice(logits: np.ndarray, case: Case, rule: Rule) -> list[float]:
-    return [round(d, 4) for d in decision.dice_by_setting(logits, case.truth, rule)]
+def _dice(logits: np.ndarray, case: Case) -> list[float]:
+    return [round(d, 4) for d in decision.dice_by_threshold(logits, case.truth)]
+
+
+def _histogram(logits: np.ndarray, case: Case) -> dict:
+    of = Histograms.of([(logits, case.truth)])
+    return {
+        "peak": round(float(of.peak[0]), 3),
+        "pixels": of.pixels[0].tolist(),
+        "tumour": of.tumour[0].tolist(),
+    }
 
 
 def patients_of(rows: list[dict]) -> list[dict]:
     return [row for row in rows if "dice" in row]
 
 
-def rule_of(rows: list[dict]) -> Rule:
-    """The adapted rule, but of records of versions before 0.3.0 the fixed one."""
-    return ADAPTED if all("adapted" in row for row in patients_of(rows)) else FIXED
+def scores(rows: list[dict], variant: str = "dice") -> Scores:
+    """The records as arrays; `variant` is "dice" or one of VARIANTS.
 
-
-def scores(rows: list[dict], rule: Rule, variant: str = "dice") -> Scores:
-    """The records as arrays; `variant` is "dice" or one of VARIANTS."""
+    Records of versions before 0.4.0 know the Dice at thresholds only.
+    """
     patients = patients_of(rows)
-    return Scores(
-        rule=rule,
-        dice=np.array([(row["adapted"] if rule.adapted else row)[variant] for row in patients]),
-        peak=np.array([row["peak"] for row in patients]),
-        blank=np.array([float(row["area"] == 0) for row in patients]),
-        control_peak=np.array([row["peak"] for row in rows if "dice" not in row]),
+    if not all("seen" in row for row in patients):
+        return threshold_scores(rows, variant)
+    seen = [row["seen"][variant] for row in patients]
+    histograms = Histograms(
+        *(np.array([of[key] for of in seen]) for key in ("pixels", "tumour", "peak"))
     )
+    return CalibratedScores(histograms, **_common(rows) | {"peak": expit(histograms.peak)})
 
 
-def write_decision(path: Path, rule: Rule, decided: Decision, measured: str) -> None:
-    """What the export needs to draw masks, and how good that was measured to be."""
-    numbers = {rule.name: decided.setting, "least_peak": decided.least_peak}
+def threshold_scores(rows: list[dict], variant: str = "dice") -> ThresholdScores:
+    """The same where all images get one threshold."""
+    return ThresholdScores(np.array([row[variant] for row in patients_of(rows)]), **_common(rows))
+
+
+def _common(rows: list[dict]) -> dict[str, np.ndarray]:
+    patients = patients_of(rows)
+    return {
+        "peak": np.array([row["peak"] for row in patients]),
+        "blank": np.array([float(row["area"] == 0) for row in patients]),
+        "control_peak": np.array([row["peak"] for row in rows if "dice" not in row]),
+    }
+
+
+def write_decision(path: Path, decided: Decision, measured: str) -> None:
+    """What the export needs to draw masks, and how good that was measured to be.
+
+    Only of a calibration.
+    """
+    numbers = {"calibration": vars(decided.setting), "least_peak": decided.least_peak}
     write_json(path, numbers | {"measured": measured})
+
+
+def read_decision(content: dict) -> Decision:
+    """What write_decision wrote; raises KeyError, TypeError or ValueError."""
+    return Decision(Calibration(**content["calibration"]), float(content["least_peak"]))

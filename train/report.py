@@ -62,17 +62,17 @@ def preview(run: Run, cases: list[Case], dice: dict[str, float]) -> None:
 def held_out_figures(run: Run, held_out: list[Case]) -> None:
     """Write what the final network says of everyone it was not trained on, and what to decide."""
     rows = oof.records(run.segmentation(), held_out, run.device)
-    scores = oof.scores(rows, decision.ADAPTED)
+    scores = oof.scores(rows)
     decided, nested = decision.choose(scores), decision.nested_dice(scores)
     measured = (
         f"mean {nested.mean():.4f}, median {np.median(nested):.4f}, below {evaluate.MISSED}: "
         f"{(nested < evaluate.MISSED).sum()} of {len(nested)} held-out patients"
     )
     write_json(run.out / "held_out.json", rows)
-    oof.write_decision(run.out / "decision.json", scores.rule, decided, measured)
-    empty = scores.empty(decided)
+    oof.write_decision(run.out / "decision.json", decided, measured)
+    empty = decision.empty(scores, decided)
     print(
         f"Dice {measured}, each at the decision best for the others; "
-        f"{scores.rule.name} {decided.setting}, least peak {decided.least_peak}"
+        f"{decided.setting}, least peak {decided.least_peak}"
         + (f"; {empty:.0%} of controls are empty" if empty is not None else "")
     )
