@@ -43,7 +43,7 @@ class _Images(CalibrationDataReader):
 
 def kept_in_float(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes that look at pixels, before any convolution, and of the last convolution
-    of each view, whose output decides what is tumour."""
+    of each view with all that follows: it decides what is tumour."""
     nodes = model.graph.node
     after: set[str] = set()
     for node in nodes:
@@ -54,7 +54,7 @@ def kept_in_float(model: onnx.ModelProto) -> list[str]:
         if before.intersection(node.output) or node.op_type == "Conv":
             before.update(node.input)
     first = [node.name for node in nodes if not after.intersection(node.output)]
-    last = [n.name for n in nodes if n.op_type == "Conv" and not before.intersection(n.output)]
+    last = [node.name for node in nodes if not before.intersection(node.output)]
     return [*first, *last]
 
 
