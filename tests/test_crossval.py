@@ -72,6 +72,16 @@ def test_what_is_done_is_not_trained_again_and_the_report_stays_the_same(folder)
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_people_measured_by_an_older_version_are_to_be_measured_again(folder, capsys):
+    held_out = folder / "runs/fold-0/held_out.json"
+    rows = held_out.read_text()
+    old = [{k: v for k, v in row.items() if k != "seen"} for row in json.loads(rows)]
+    held_out.write_text(json.dumps(old))
+    assert _run(folder, "--folds", "0", "3") == 2
+    assert f"train.fit --resume --out {folder / 'runs/fold-0'}" in capsys.readouterr().err
+    held_out.write_text(rows)
+
+
 def test_a_run_that_fails_is_named_with_its_log(folder, capsys):
     broken = folder / "broken"
     draw_data(broken / "data", patients=2, controls=0)

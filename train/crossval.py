@@ -102,9 +102,13 @@ def collect(out: Path, config_file: Path) -> dict:
             "minutes": float(log[-1]["minutes"]),
             "start_from_sha256": settings["start_from_sha256"],
         }
-        people += [
-            row | {"fold": fold} for row in json.loads((folder / "held_out.json").read_text())
-        ]
+        rows = json.loads((folder / "held_out.json").read_text())
+        if not oof.can_be_calibrated(rows):
+            raise ValueError(
+                f"{folder}: its people were measured by an older version; measure them again with "
+                f"python -m train.fit --resume --out {folder}"
+            )
+        people += [row | {"fold": fold} for row in rows]
     taught_by = sorted(Path(run).parent.name for run in settings.get("teachers", ()))
     return {
         "name": config_file.stem,

@@ -81,13 +81,18 @@ def patients_of(rows: list[dict]) -> list[dict]:
     return [row for row in rows if "dice" in row]
 
 
+def can_be_calibrated(rows: list[dict]) -> bool:
+    """Whether the records keep histograms, as those of version 0.4.0 do."""
+    return all("seen" in row for row in patients_of(rows))
+
+
 def scores(rows: list[dict], variant: str = "dice") -> Scores:
     """The records as arrays; `variant` is "dice" or one of VARIANTS.
 
     Records of versions before 0.4.0 know the Dice at thresholds only.
     """
     patients = patients_of(rows)
-    if not all("seen" in row for row in patients):
+    if not can_be_calibrated(rows):
         return threshold_scores(rows, variant)
     seen = [row["seen"][variant] for row in patients]
     histograms = Histograms(
