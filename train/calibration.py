@@ -20,10 +20,8 @@ from scipy import optimize, special
 from torch import Tensor
 
 ROUNDS = 8
-"""Of the iteration below. Twenty drew the same masks of 87 patients held out.
-
-Only images in which nothing is sure, which least_peak leaves out, need a round or two more.
-"""
+"""Of the iteration below. By the histograms of 145 patients held out, two draw what sixty do;
+pixels are finer than bins, so there are more."""
 FLOOR = -9.0
 """Pixels with a logit at or below this are healthy whatever the calibration makes of them."""
 AREA_SMOOTHING = 10.0
