@@ -80,7 +80,6 @@ def nested_dice(
     truths = [case.truth for case in patients]
     scores = CalibratedScores(
         Histograms.of(list(zip(means, truths, strict=True))),
-        peak=np.array([decision.peak(of) for of in means]),
         blank=np.array([float(not truth.any()) for truth in truths]),
         control_peak=np.array([]),
     )

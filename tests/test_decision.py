@@ -69,10 +69,8 @@ def test_an_unsure_image_gets_the_dice_of_an_empty_mask():
 
 def test_an_own_threshold_leaves_no_mask_empty_so_only_the_least_peak_does():
     logits = np.full((4, 4), -3.0, np.float32)
-    peaks = np.full(2, 0.9)
-    scores = CalibratedScores(
-        Histograms.of([(logits, logits > 0)] * 2), peaks, peaks * 0, np.array([0.1, 0.4])
-    )
+    histograms = Histograms.of([(logits, logits > 0)] * 2)
+    scores = CalibratedScores(histograms, np.zeros(2), np.array([0.1, 0.4]))
     assert decision.empty(scores, Decision(Calibration(0.5), 0.3)) == 0.5
     assert decision.empty(scores, Decision(Calibration(0.5), 0.05)) == 0
 
@@ -84,7 +82,7 @@ def test_no_patient_has_a_say_in_its_own_calibration():
         logits = rng.normal(-3, 3, (40, 40)).astype(np.float32)
         images.append((logits, rng.random((40, 40)) < 1 / (1 + np.exp(-slope * logits))))
     of = Histograms.of(images)
-    scores = CalibratedScores(of, np.ones(3), np.zeros(3), np.zeros(0))
+    scores = CalibratedScores(of, np.zeros(3), np.zeros(0))
     alone = of.without(2).calibrate()
     assert decision.nested_dice(scores)[2] == of.dice(alone)[2]
     assert decision.choose(scores).setting == of.calibrate() != alone

@@ -93,7 +93,9 @@ class ThresholdScores:
     name = "threshold"
 
     def without(self, patient: int) -> Self:
-        return _without(self, patient, table=np.delete(self.table, patient, axis=0))
+        fields = ("table", "peak", "blank")
+        others = {name: np.delete(getattr(self, name), patient, axis=0) for name in fields}
+        return dataclasses.replace(self, **others)
 
     def best(self) -> float:
         return float(THRESHOLDS[self.table.mean(axis=0).argmax()])
@@ -110,13 +112,17 @@ class CalibratedScores:
     """Where each image gets its own threshold, that of its largest expected Dice."""
 
     histograms: Histograms
-    peak: np.ndarray
     blank: np.ndarray
     control_peak: np.ndarray
     name = "calibration"
 
+    @property
+    def peak(self) -> np.ndarray:
+        return special.expit(self.histograms.peak)
+
     def without(self, patient: int) -> Self:
-        return _without(self, patient, histograms=self.histograms.without(patient))
+        histograms, blank = self.histograms.without(patient), np.delete(self.blank, patient)
+        return dataclasses.replace(self, histograms=histograms, blank=blank)
 
     def best(self) -> Calibration:
         return self.histograms.calibrate()
@@ -128,19 +134,9 @@ class CalibratedScores:
         return 0.0
 
 
-def _without(scores: Scores, patient: int, **others: object) -> Scores:
-    for name in ("peak", "blank"):
-        others[name] = np.delete(getattr(scores, name), patient)
-    return dataclasses.replace(scores, **others)
-
-
 def dice_at(scores: Scores, decision: Decision) -> np.ndarray:
     """Dice of each patient, float P."""
-    return _quieted(scores, scores.dice(decision.setting), decision.least_peak)
-
-
-def _quieted(scores: Scores, dice: np.ndarray, least_peak: float) -> np.ndarray:
-    return np.where(scores.peak > least_peak, dice, scores.blank)
+    return np.where(scores.peak > decision.least_peak, scores.dice(decision.setting), scores.blank)
 
 
 def empty(scores: Scores, decision: Decision) -> float | None:
@@ -158,8 +154,8 @@ def choose(scores: Scores) -> Decision:
     setting = scores.best()
     decisions = [Decision(setting, float(peak)) for peak in LEAST_PEAKS]
     dice = scores.dice(setting)
-    fainter = dataclasses.replace(scores, peak=special.expit(special.logit(scores.peak) - MARGIN))
-    means = [_quieted(fainter, dice, decision.least_peak).mean() for decision in decisions]
+    fainter = special.expit(special.logit(scores.peak) - MARGIN)
+    means = [np.where(fainter > d.least_peak, dice, scores.blank).mean() for d in decisions]
     free = [d for d, mean in zip(decisions, means, strict=True) if mean >= dice.mean() - FREE]
     for decision in free:
         if (share := empty(scores, decision)) is None or share >= QUIET:

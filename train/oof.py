@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.special import expit
 from tqdm import tqdm
 
 from serve.measure import count_lesions
@@ -91,26 +90,28 @@ def scores(rows: list[dict], variant: str = "dice") -> Scores:
 
     Records of versions before 0.4.0 know the Dice at thresholds only.
     """
-    patients = patients_of(rows)
     if not can_be_calibrated(rows):
         return threshold_scores(rows, variant)
-    seen = [row["seen"][variant] for row in patients]
+    seen = [row["seen"][variant] for row in patients_of(rows)]
     histograms = Histograms(
         *(np.array([of[key] for of in seen]) for key in ("pixels", "tumour", "peak"))
     )
-    return CalibratedScores(histograms, **_common(rows) | {"peak": expit(histograms.peak)})
+    return CalibratedScores(histograms, **_common(rows))
 
 
 def threshold_scores(rows: list[dict], variant: str = "dice") -> ThresholdScores:
     """The same where all images get one threshold."""
-    return ThresholdScores(np.array([row[variant] for row in patients_of(rows)]), **_common(rows))
+    patients = patients_of(rows)
+    return ThresholdScores(
+        table=np.array([row[variant] for row in patients]),
+        peak=np.array([row["peak"] for row in patients]),
+        **_common(rows),
+    )
 
 
 def _common(rows: list[dict]) -> dict[str, np.ndarray]:
-    patients = patients_of(rows)
     return {
-        "peak": np.array([row["peak"] for row in patients]),
-        "blank": np.array([float(row["area"] == 0) for row in patients]),
+        "blank": np.array([float(row["area"] == 0) for row in patients_of(rows)]),
         "control_peak": np.array([row["peak"] for row in rows if "dice" not in row]),
     }
 
