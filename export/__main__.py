@@ -1,6 +1,6 @@
 """Export a run: `python -m export --run runs/NAME --out artifacts/model.onnx`.
 
-Or give an exported file another decision (calibration, least peak) without training it again:
+Or give an exported file another decision (calibration, least probability) without training:
 `python -m export --model artifacts/model.onnx --decision mine.json --data DIR --out mine.onnx`.
 
 Writes the ONNX file, its .sha256, what the gate printed (.parity.md) and the folds (.folds.json).
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--decision",
         type=Path,
-        help="calibration and least peak; default: decision.json of the run, chosen on the "
+        help="calibration and least probability; default: decision.json of the run, chosen on the "
         "patients it held out",
     )
     return parser

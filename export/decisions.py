@@ -15,40 +15,58 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
+from scipy import ndimage, special
 from tqdm import tqdm
 
 from export.run import load_run
 from train import dataset, decision, evaluate
 from train.calibration import Calibration, Histograms
 from train.dataset import Case
-from train.decision import QUIET, standard_error
+from train.decision import FEWEST_PIXELS, QUIET, standard_error
 from train.figures import plt
 from train.files import replacing
 
-PEAKS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+PEAKS = (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 AREAS = (1, 10, 20, 50, 100, 200)
 TEMPERATURES = tuple(np.arange(1.0, 4.01, 0.25))
 ITS_OWN = (None,)
 """The only setting of the calibration: for each patient, the one that all the others have."""
 
-Keep = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+
+@dataclass(frozen=True, eq=False)
+class Lesions:
+    """Those found in one image: highest probability, pixels and true pixels of each of L.
+
+    reached: the probability that decision.FEWEST_PIXELS of the image reach.
+    """
+
+    peak: np.ndarray
+    area: np.ndarray
+    hits: np.ndarray
+    reached: float
 
 
-def _all(peak: np.ndarray, area: np.ndarray, _: float) -> np.ndarray:
-    return area > 0
+Keep = Callable[[Lesions, float], np.ndarray]
 
 
-def _in_a_sure_image(peak: np.ndarray, area: np.ndarray, least: float) -> np.ndarray:
-    return np.full(len(peak), peak.max(initial=0) > least)
+def _all(lesions: Lesions, _: float) -> np.ndarray:
+    return lesions.area > 0
 
 
-def _sure(peak: np.ndarray, area: np.ndarray, least: float) -> np.ndarray:
-    return peak > least
+def _in_a_hot_image(lesions: Lesions, least: float) -> np.ndarray:
+    return np.full(len(lesions.peak), lesions.peak.max(initial=0) > least)
 
 
-def _large(peak: np.ndarray, area: np.ndarray, least: float) -> np.ndarray:
-    return area >= least
+def _in_a_sure_image(lesions: Lesions, least: float) -> np.ndarray:
+    return np.full(len(lesions.peak), lesions.reached > least)
+
+
+def _sure(lesions: Lesions, least: float) -> np.ndarray:
+    return lesions.peak > least
+
+
+def _large(lesions: Lesions, least: float) -> np.ndarray:
+    return lesions.area >= least
 
 
 @dataclass(frozen=True)
@@ -73,11 +91,15 @@ def settings_of(rule: Rule, calibration: Calibration) -> list[Calibration | floa
     return [float(setting) for setting in rule.settings]
 
 
-# By name: how masks are drawn, the values that are tried, and which lesions are kept, from their
-# peaks and areas.
+# By name: how masks are drawn, the values that are tried, and which lesions are kept.
 RULES: dict[str, tuple[Rule, tuple, Keep]] = {
     "a threshold alone": (THRESHOLD, (0,), _all),
     "threshold; no lesion in an image whose highest probability is below": (
+        THRESHOLD,
+        PEAKS,
+        _in_a_hot_image,
+    ),
+    f"threshold; no lesion in an image with fewer than {FEWEST_PIXELS} pixels above": (
         THRESHOLD,
         PEAKS,
         _in_a_sure_image,
@@ -87,6 +109,11 @@ RULES: dict[str, tuple[Rule, tuple, Keep]] = {
     "each image's own threshold, by temperature": (TEMPERATURE, (0,), _all),
     "own threshold, by calibration": (CALIBRATION, (0,), _all),
     "calibration; no lesion in an image whose highest probability is below": (
+        CALIBRATION,
+        PEAKS,
+        _in_a_hot_image,
+    ),
+    f"calibration; no lesion in an image with fewer than {FEWEST_PIXELS} pixels above": (
         CALIBRATION,
         PEAKS,
         _in_a_sure_image,
@@ -115,33 +142,31 @@ Held out of {runs}: {patients} patients, {controls} controls.
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """lesions: peak, area and hits of each lesion found, by the name of a Rule and in the order of
-    its settings; hits: how many of its pixels are true.
+    """lesions: by the name of a Rule and in the order of its settings.
 
     truth: tumour pixels, 0 for a control.
     """
 
     is_patient: bool
     truth: int
-    lesions: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]
+    lesions: dict[str, list[Lesions]]
 
     def dice(self, rule: Rule, keep: Keep, least: float) -> list[float]:
         """At each setting of the rule; of a control 1 where the mask is empty, else 0."""
         values = []
-        for peak, area, hit in self.lesions[rule.name]:
-            kept = keep(peak, area, least)
-            total = self.truth + area[kept].sum()
-            values.append(2 * hit[kept].sum() / total if total else 1.0)
+        for lesions in self.lesions[rule.name]:
+            kept = keep(lesions, least)
+            total = self.truth + lesions.area[kept].sum()
+            values.append(2 * lesions.hits[kept].sum() / total if total else 1.0)
         return values
 
 
 def find(logits: np.ndarray, case: Case, calibration: Calibration) -> Person:
     """The lesions that a network sees in one person: logits float32 H×W."""
     image = torch.from_numpy(logits)
-    probability = torch.sigmoid(image).numpy()
     lesions = {
         rule.name: [
-            _lesions(decision.mask(image, setting).numpy(), probability, case.truth)
+            _lesions(decision.mask(image, setting).numpy(), logits, case.truth)
             for setting in settings_of(rule, calibration)
         ]
         for rule in (THRESHOLD, TEMPERATURE, CALIBRATION)
@@ -149,16 +174,14 @@ def find(logits: np.ndarray, case: Case, calibration: Calibration) -> Person:
     return Person(case.is_patient, int(case.truth.sum()), lesions)
 
 
-def _lesions(
-    mask: np.ndarray, probability: np.ndarray, truth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Highest probability, pixels and true pixels of each group of touching pixels."""
+def _lesions(mask: np.ndarray, logits: np.ndarray, truth: np.ndarray) -> Lesions:
+    """Of the groups of touching pixels."""
     groups, count = ndimage.label(mask)
     index = np.arange(1, count + 1)
-    peak = np.asarray(ndimage.maximum(probability, groups, index)) if count else np.zeros(0)
+    peak = special.expit(ndimage.maximum(logits, groups, index)) if count else np.zeros(0)
     area = np.bincount(groups.ravel(), minlength=count + 1)[1:]
-    hit = np.bincount(groups[truth], minlength=count + 1)[1:]
-    return peak, area, hit
+    hits = np.bincount(groups[truth], minlength=count + 1)[1:]
+    return Lesions(np.asarray(peak), area, hits, decision.reached(logits))
 
 
 def see(run: Path, cases: list[Case]) -> list[tuple[Case, np.ndarray]]:
@@ -250,7 +273,7 @@ def _setting(of: Outcome, number: int) -> str:
 def plot(outcomes: dict[str, Outcome], out: Path) -> None:
     """What each rule makes of the trade between patients' Dice and empty controls."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (name, of), marker in zip(outcomes.items(), "osv^DPX*<", strict=True):
+    for (name, of), marker in zip(outcomes.items(), "osv^DPX*<>h", strict=True):
         empty, dice = of.empty.mean(axis=0), of.dice.mean(axis=0)
         # Only settings that no other of the rule beats in both.
         front = [i for i in range(len(dice)) if not ((dice > dice[i]) & (empty >= empty[i])).any()]

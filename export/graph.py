@@ -11,22 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.calibration import calibrated_mask
-from train.decision import Decision
+from train.decision import FEWEST_PIXELS, Decision
 from train.evaluate import AIR, Segmentation
 
 
 class PixelsToMask(nn.Module):
     """Everything between the PNG that comes in and the PNG that goes out.
 
-    decision: what is tumour; its setting is a calibration. ValueError where its least peak is no
-    probability in (0, 1).
+    decision: what is tumour; its setting is a calibration. ValueError where its least probability
+    is not in (0, 1).
     """
 
     def __init__(self, segmentation: Segmentation, decision: Decision):
         super().__init__()
-        if not 0 < decision.least_peak < 1:
+        if not 0 < decision.least_probability < 1:
             raise ValueError(
-                f"least_peak is {decision.least_peak}, expected a probability in (0, 1)"
+                f"least_probability is {decision.least_probability}, expected a number in (0, 1)"
             )
         self.segmentation, self.decision = segmentation, decision
 
@@ -45,8 +45,9 @@ class PixelsToMask(nn.Module):
         """1×1×H×W logits -> uint8 H×W, 255 = tumour, else 0."""
         logits = self.segmentation.upright.turn(logits, on_head)[0, 0]
         tumour = calibrated_mask(logits, self.decision.setting)
-        sure = logits.amax(dim=(0, 1)) > _logit(self.decision.least_peak)
-        return (tumour & sure).to(torch.uint8) * 255
+        reached = logits > _logit(self.decision.least_probability)
+        enough = reached.to(logits.dtype).sum() >= FEWEST_PIXELS
+        return (tumour & enough).to(torch.uint8) * 255
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 H×W grey, dark = hot -> uint8 H×W, 255 = tumour, else 0."""

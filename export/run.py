@@ -44,7 +44,7 @@ def load_decision(path: Path) -> tuple[Decision, str]:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: expected JSON with calibration, least_peak and measured ({error})"
+            f"{path}: expected JSON with calibration, least_probability and measured ({error})"
         ) from error
 
 
@@ -79,7 +79,7 @@ def describe(
         "export_commit": source_commit("export", "train"),
         "parameters": str(sum(p.numel() for p in module.parameters())),
         "calibration": json.dumps(vars(module.decision.setting)),
-        "least_peak": f"{module.decision.least_peak:g}",
+        "least_probability": f"{module.decision.least_probability:g}",
         "opset": str(OPSET),
         "dice": f"of runs that held patients out: {measured}" if fold is None else measured,
         "canary_tumour_pixels": str(tumour),

@@ -81,7 +81,7 @@ def nested_dice(
     scores = CalibratedScores(
         Histograms.of(list(zip(means, truths, strict=True))),
         blank=np.array([float(not truth.any()) for truth in truths]),
-        control_peak=np.array([]),
+        control_reached=np.array([]),
     )
     return decision.nested_dice(scores)
 

@@ -102,12 +102,12 @@ def test_robustness_is_what_the_mean_loses_at_the_decision():
     steps = len(THRESHOLDS)
     people = []
     for i, dice in enumerate((0.9, 0.7)):
-        row = {"name": f"patient_{i}", "height": 1, "area": 9, "lesions": 1, "peak": 0.9}
+        row = {"name": f"patient_{i}", "height": 1, "area": 9, "lesions": 1, "reached": 0.9}
         row["dice"] = [dice] * steps
         people.append(row | {name: [dice] * steps for name in oof.VARIANTS})
         people[-1]["upside_down"] = [dice - 0.2] * steps
-    people.append({"name": "control_0", "height": 1, "area": 0, "peak": 0.5})
-    people.append({"name": "control_1", "height": 1, "area": 0, "peak": 0.95})
+    people.append({"name": "control_0", "height": 1, "area": 0, "reached": 0.5})
+    people.append({"name": "control_1", "height": 1, "area": 0, "reached": 0.95})
     runs = {"0": {"minutes": 3.0}}
     found = comparison.summary({"name": "n", "about": "", "runs": runs, "people": people})
     assert found.robust["upside_down"] == pytest.approx(0.2)
@@ -125,7 +125,7 @@ def _held_out(name: str, dice: dict[str, float]) -> comparison.Summary:
             "height": 1,
             "area": 9,
             "lesions": 1,
-            "peak": 0.9,
+            "reached": 0.9,
             "dice": [value] * steps,
         }
         | {variant: [value] * steps for variant in oof.VARIANTS}

@@ -1,20 +1,20 @@
 import numpy as np
 import pytest
 
-from train import decision
+from train import decision, oof
 from train.calibration import Calibration, Histograms
 from train.decision import THRESHOLDS, CalibratedScores, Decision, ThresholdScores
 
 
 def _scores(
     dice: np.ndarray,
-    peak: float | list[float] = 1.0,
+    reached: float | list[float] = 1.0,
     blank: float = 0.0,
-    control_peak: tuple[float, ...] = (),
+    control_reached: tuple[float, ...] = (),
 ) -> ThresholdScores:
     n = len(dice)
-    peaks = np.broadcast_to(np.array(peak), n)
-    return ThresholdScores(dice, peaks, np.full(n, blank), np.array(control_peak))
+    reaches = np.broadcast_to(np.array(reached), n)
+    return ThresholdScores(dice, reaches, np.full(n, blank), np.array(control_reached))
 
 
 def test_the_threshold_with_the_best_mean_is_chosen():
@@ -35,39 +35,39 @@ def test_no_patient_has_a_say_in_the_threshold_it_is_measured_at():
     assert decision.nested_dice(_scores(dice))[2] == pytest.approx(0.1)
 
 
-def test_the_least_peak_is_the_lowest_that_makes_four_of_five_controls_empty():
+def test_the_least_probability_is_the_lowest_that_makes_four_of_five_controls_empty():
     dice = np.full((3, len(THRESHOLDS)), 0.8)
     controls = (0.01, 0.2, 0.3, 0.48, 0.99)
-    scores = _scores(dice, peak=[0.99, 0.95, 0.99], control_peak=controls)
+    scores = _scores(dice, reached=[0.99, 0.95, 0.99], control_reached=controls)
     assert decision.choose(scores) == Decision(0.05, 0.5)
     assert decision.empty(scores, Decision(0.05, 0.5)) == pytest.approx(0.8)
     assert decision.empty(_scores(dice), Decision(0.05, 0.5)) is None
 
 
-def test_the_least_peak_costs_no_patient():
+def test_the_least_probability_costs_no_patient():
     dice = np.full((3, len(THRESHOLDS)), 0.8)
     loud = (0.97,) * 5
-    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.97], control_peak=loud))
+    chosen = decision.choose(_scores(dice, reached=[0.99, 0.72, 0.97], control_reached=loud))
     # A logit below 0.72 is 0.49.
-    assert chosen.least_peak == 0.45
+    assert chosen.least_probability == 0.45
     # A patient of whom next to nothing is found costs next to nothing when the mask is empty.
     dice[1] = 0.001
-    chosen = decision.choose(_scores(dice, peak=[0.99, 0.72, 0.97], control_peak=loud))
-    assert chosen.least_peak == 0.9
+    chosen = decision.choose(_scores(dice, reached=[0.99, 0.72, 0.97], control_reached=loud))
+    assert chosen.least_probability == 0.9
     # Where any would cost a patient, the lowest.
     dice[1] = 0.8
-    chosen = decision.choose(_scores(dice, peak=[0.99, 0.001, 0.97], control_peak=loud))
-    assert chosen.least_peak == decision.LEAST_PEAKS[0]
+    chosen = decision.choose(_scores(dice, reached=[0.99, 0.001, 0.97], control_reached=loud))
+    assert chosen.least_probability == decision.LEAST_PROBABILITIES[0]
 
 
 def test_an_unsure_image_gets_the_dice_of_an_empty_mask():
     dice = np.full((2, len(THRESHOLDS)), 0.5)
-    at = Decision(setting=0.3, least_peak=0.6)
-    assert list(decision.dice_at(_scores(dice, peak=[0.5, 0.7]), at)) == [0, 0.5]
-    assert list(decision.dice_at(_scores(dice, peak=[0.5, 0.7], blank=1.0), at)) == [1, 0.5]
+    at = Decision(setting=0.3, least_probability=0.6)
+    assert list(decision.dice_at(_scores(dice, reached=[0.5, 0.7]), at)) == [0, 0.5]
+    assert list(decision.dice_at(_scores(dice, reached=[0.5, 0.7], blank=1.0), at)) == [1, 0.5]
 
 
-def test_an_own_threshold_leaves_no_mask_empty_so_only_the_least_peak_does():
+def test_an_own_threshold_leaves_no_mask_empty_so_only_the_least_probability_does():
     logits = np.full((4, 4), -3.0, np.float32)
     histograms = Histograms.of([(logits, logits > 0)] * 2)
     scores = CalibratedScores(histograms, np.zeros(2), np.array([0.1, 0.4]))
@@ -86,3 +86,26 @@ def test_no_patient_has_a_say_in_its_own_calibration():
     alone = of.without(2).calibrate()
     assert decision.nested_dice(scores)[2] == of.dice(alone)[2]
     assert decision.choose(scores).setting == of.calibrate() != alone
+
+
+def test_one_hot_pixel_is_not_enough():
+    logits = np.full((30, 40), -5.0, np.float32)
+    logits[0, 0] = 9.0
+    logits.flat[: decision.FEWEST_PIXELS - 1] += 1
+    assert decision.reached(logits) == pytest.approx(1 / (1 + np.exp(5)))
+    logits.flat[decision.FEWEST_PIXELS] += 1
+    assert decision.reached(logits) == pytest.approx(1 / (1 + np.exp(4)))
+    # By the histogram it is the middle of a bin.
+    of = Histograms.of([(logits, logits > 0)])
+    assert of.reached(decision.FEWEST_PIXELS) == pytest.approx([-4], abs=0.126)
+    assert of.reached(1) == pytest.approx([10], abs=0.126)
+    assert decision.reached(logits[:2]) == 0
+
+
+def test_what_everyone_reaches_is_told_of_records_old_and_new():
+    records = [{"dice": [0.5] * len(THRESHOLDS), "area": 9}, {"area": 0}]
+    old = [row | {"peak": 0.9} for row in records]
+    new = [row | {"peak": 0.9, "reached": 0.2} for row in records]
+    for rows, value in ((old, 0.9), (new, 0.2)):
+        scores = oof.threshold_scores(rows)
+        assert (scores.reached, scores.control_reached) == ([value], [value])

@@ -13,7 +13,7 @@ from train.dataset import Case
 
 TRUTH = np.zeros((20, 20), bool)
 TRUTH[2:6, 2:6] = True
-WHOLE, SOMEWHERE, SURE, LARGE = (keep for _, _, keep in [*decisions.RULES.values()][:4])
+WHOLE, HOT, ENOUGH, SURE, LARGE = (keep for _, _, keep in [*decisions.RULES.values()][:5])
 
 
 def person(name: str = "patient_0") -> decisions.Person:
@@ -29,7 +29,14 @@ def person(name: str = "patient_0") -> decisions.Person:
 
 @pytest.mark.parametrize(
     ("keep", "least", "false_pixels"),
-    [(WHOLE, 0, 10), (SOMEWHERE, 0.8, 10), (SURE, 0.4, 1), (SURE, 0.6, 0), (LARGE, 5, 9)],
+    [
+        (WHOLE, 0, 10),
+        (HOT, 0.8, 10),
+        (ENOUGH, 1e-7, 10),
+        (SURE, 0.4, 1),
+        (SURE, 0.6, 0),
+        (LARGE, 5, 9),
+    ],
 )
 def test_a_rule_leaves_out_the_lesions_that_it_names(keep, least, false_pixels):
     at = dict(zip(THRESHOLD.settings, person().dice(THRESHOLD, keep, least), strict=True))
@@ -39,9 +46,11 @@ def test_a_rule_leaves_out_the_lesions_that_it_names(keep, least, false_pixels):
 
 def test_a_control_counts_where_nothing_is_left():
     control = person("control_0")
-    assert control.dice(THRESHOLD, SOMEWHERE, 0.95) == [1] * len(THRESHOLD.settings)
+    assert control.dice(THRESHOLD, HOT, 0.95) == [1] * len(THRESHOLD.settings)
     for rule in (TEMPERATURE, CALIBRATION):
-        assert control.dice(rule, SOMEWHERE, 0.95) == [1] * len(rule.settings)
+        assert control.dice(rule, HOT, 0.95) == [1] * len(rule.settings)
+        # Only 26 pixels have more than a millionth.
+        assert control.dice(rule, ENOUGH, 1e-5) == [1] * len(rule.settings)
         assert control.dice(rule, WHOLE, 0) == [0] * len(rule.settings)
 
 
@@ -54,7 +63,7 @@ def test_a_patients_lesions_are_found_by_the_calibration_of_the_others():
         seen.append((Case(f"patient_{i}", np.zeros((40, 40), np.uint8), truth), logits))
     found = decisions.find_all(seen)[2]
     others = Histograms.of([(logits, case.truth) for case, logits in seen[:2]]).calibrate()
-    assert found.lesions["calibration"][0][1].sum() == (
+    assert found.lesions["calibration"][0].area.sum() == (
         decisions.decision.mask(torch.from_numpy(seen[2][1]), others).sum()
     )
 

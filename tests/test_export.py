@@ -18,11 +18,17 @@ from serve.segmenter import Segmenter
 from tests.folders import draw_data
 from train import checkpoint, fit
 from train.calibration import Calibration
-from train.decision import Decision
+from train.decision import FEWEST_PIXELS, Decision
 
 
-def decide(path: Path, slope: float, least_peak: float = 0.01, measured: str = "mean 0.5") -> str:
-    decision = {"calibration": {"slope": slope}, "least_peak": least_peak, "measured": measured}
+def decide(
+    path: Path, slope: float, least_probability: float = 0.01, measured: str = "mean 0.5"
+) -> str:
+    decision = {
+        "calibration": {"slope": slope},
+        "least_probability": least_probability,
+        "measured": measured,
+    }
     path.write_text(json.dumps(decision))
     return str(path)
 
@@ -85,6 +91,16 @@ def test_an_image_of_which_the_network_is_nowhere_sure_gets_an_empty_mask(run):
     with torch.no_grad():
         assert PixelsToMask(segmentation, Decision(Calibration(1e9), 0.01))(pixels).any()
         assert not PixelsToMask(segmentation, Decision(Calibration(0.5), 1 - 1e-9))(pixels).any()
+
+
+def test_too_few_pixels_that_reach_the_least_probability_are_not_drawn(run):
+    segmentation, *_ = load_run(run)
+    module = PixelsToMask(segmentation, Decision(Calibration(1.0), 0.5))
+    upright, logits = torch.zeros(1, 1, 1, 1, dtype=torch.bool), torch.full((1, 1, 40, 50), -6.0)
+    logits.view(-1)[: FEWEST_PIXELS - 1] = 3
+    assert not module.decide(logits, upright).any()
+    logits.view(-1)[FEWEST_PIXELS] = 3
+    assert (module.decide(logits, upright) == 255).sum() == FEWEST_PIXELS
 
 
 def test_the_file_says_what_made_it(exported, run):
@@ -164,8 +180,8 @@ def test_an_exported_file_takes_another_decision(
     assert export.main([*command, str(run.parent / "data")]) == 0
     before, after = (Segmenter.load(path).metadata for path in (exported, tmp_path / "again.onnx"))
     changed = {key for key in before | after if before.get(key) != after.get(key)}
-    assert {"least_peak", "dice", "sha256"} <= changed
-    assert changed <= {"least_peak", "dice", "sha256", "export_commit"}
+    assert {"least_probability", "dice", "sha256"} <= changed
+    assert changed <= {"least_probability", "dice", "sha256", "export_commit"}
     assert (tmp_path / "again.folds.json").read_text() == (
         exported.with_suffix(".folds.json").read_text()
     )

@@ -8,6 +8,9 @@ import torch
 from train.config import Config
 from train.network import MobileNetUNet
 
+FILE = "last.pt"
+"""The checkpoint in a run's folder."""
+
 
 def read(run: Path) -> tuple[dict, Config, dict]:
     """A run's checkpoint, its settings and its folds.json, from the folder of train.fit.
@@ -15,7 +18,7 @@ def read(run: Path) -> tuple[dict, Config, dict]:
     Raises ValueError where a file is missing.
     """
     try:
-        state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
+        state = torch.load(run / FILE, map_location="cpu", weights_only=True)
         folds = json.loads((run / "folds.json").read_text())
     except OSError as error:
         raise ValueError(
@@ -27,7 +30,7 @@ def read(run: Path) -> tuple[dict, Config, dict]:
 
 def file_of(run: Path) -> Path:
     """The checkpoint in a run's folder; the path itself where it is no folder."""
-    return run / "last.pt" if run.is_dir() else run
+    return run / FILE if run.is_dir() else run
 
 
 def read_unseeing(run: Path, fold: int | None, facts: dict) -> dict:

@@ -150,7 +150,7 @@ _HEAD = """# Experiments
 
 Written by `python -m train.crossval` from the numbers in [experiments/](experiments); not edited by
 hand. Every figure is of people whom the network never saw and of whom no lesion was transplanted.
-Each patient's Dice is taken at the setting and least peak that are best for all the *other*
+Each patient's Dice is taken at the setting and least probability that are best for all the *other*
 patients; the setting is one threshold for all images, or a calibration of the probabilities after
 which each image gets its own. "Against" is the mean difference to `{baseline}`, patient by patient,
 over those whom both held out, with its standard error: experiments on fewer folds can be compared
@@ -194,8 +194,8 @@ def _details(s: Summary, folder: Path) -> str:
 
 {s.about}
 
-{s.scores.name.capitalize()}: {s.decision.setting}; least peak {s.decision.least_peak:g}. \
-Lost: {losses}.{_against_fixed(s)}
+{s.scores.name.capitalize()}: {s.decision.setting}; least probability \
+{s.decision.least_probability:g}. Lost: {losses}.{_against_fixed(s)}
 
 | patients | | n | mean Dice | median | below 0.1 |
 |---|---|---:|---:|---:|---:|
@@ -279,14 +279,15 @@ def _plot_setting(s: Summary, axes: plt.Axes) -> None:
 def _plot_one(s: Summary, out: Path) -> None:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     _plot_setting(s, left)
-    decisions = [Decision(s.decision.setting, float(peak)) for peak in decision.LEAST_PEAKS]
+    tried = decision.LEAST_PROBABILITIES
+    decisions = [Decision(s.decision.setting, float(least)) for least in tried]
     dice = [decision.dice_at(s.scores, d).mean() for d in decisions]
-    middle.plot(decision.LEAST_PEAKS, dice, label="patients' Dice")
+    middle.semilogx(tried, dice, label="patients' Dice")
     if s.empty is not None:
         empty = [decision.empty(s.scores, d) for d in decisions]
-        middle.plot(decision.LEAST_PEAKS, empty, label="empty controls")
-    middle.axvline(s.decision.least_peak, linestyle=":", color="grey")
-    middle.set(xlabel=f"least peak, at this {s.scores.name}", ylim=(0, 1))
+        middle.semilogx(tried, empty, label="empty controls")
+    middle.axvline(s.decision.least_probability, linestyle=":", color="grey")
+    middle.set(xlabel=f"least probability, at this {s.scores.name}", ylim=(0, 1))
     middle.legend()
     right.semilogx([row["area"] + 1 for row in s.patients], s.nested, ".")
     right.set(xlabel="lesion area, pixels", ylabel="Dice", ylim=(-0.02, 1))

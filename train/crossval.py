@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from train import comparison, config, dataset, oof
+from train import checkpoint, comparison, config, dataset, oof
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 # Settings of a run, not of the experiment.
@@ -32,7 +32,7 @@ def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
     out = fold_folder(arguments.out, fold)
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "train.fit", "--out", str(out)]
-    if (out / "last.pt").exists():
+    if (out / checkpoint.FILE).exists():
         command.append("--resume")
     else:
         command += ["--data", str(arguments.data), "--config", str(arguments.config)]

@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tuple[Run, Path]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    last = arguments.out / "last.pt"
+    last = arguments.out / checkpoint.FILE
     if arguments.resume:
         if not last.is_file():
             parser.error(f"{last} does not exist; start the run without --resume")

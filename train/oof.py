@@ -38,7 +38,8 @@ def records(
 ) -> list[dict]:
     """JSON values for each person.
 
-    All: name, height (pixels), area (tumour pixels of the truth), peak (highest probability).
+    All: name, height (pixels), area (tumour pixels of the truth), reached (the
+    probability that decision.FEWEST_PIXELS reach).
     Patients: lesions, dice (at each of decision.THRESHOLDS), and for each of VARIANTS the same;
     under "seen" for all those what calibration.Histograms has of one image.
     """
@@ -49,7 +50,7 @@ def records(
             "name": case.name,
             "height": case.uptake.shape[0],
             "area": int(case.truth.sum()),
-            "peak": round(decision.peak(logits), 4),
+            "reached": round(decision.reached(logits), 4),
         }
         if case.is_patient:
             seen = {"dice": logits}
@@ -81,14 +82,14 @@ def patients_of(rows: list[dict]) -> list[dict]:
 
 
 def can_be_calibrated(rows: list[dict]) -> bool:
-    """Whether the records keep histograms, as those of version 0.4.0 do."""
-    return all("seen" in row for row in patients_of(rows))
+    """Whether the records keep histograms, and of everyone what enough pixels reach."""
+    return all("reached" in row and ("seen" in row or "dice" not in row) for row in rows)
 
 
 def scores(rows: list[dict], variant: str = "dice") -> Scores:
     """The records as arrays; `variant` is "dice" or one of VARIANTS.
 
-    Records of versions before 0.4.0 know the Dice at thresholds only.
+    Records of versions before 0.5.0 are only good for one threshold.
     """
     if not can_be_calibrated(rows):
         return threshold_scores(rows, variant)
@@ -104,7 +105,7 @@ def threshold_scores(rows: list[dict], variant: str = "dice") -> ThresholdScores
     patients = patients_of(rows)
     return ThresholdScores(
         table=np.array([row[variant] for row in patients]),
-        peak=np.array([row["peak"] for row in patients]),
+        reached=_reached(patients),
         **_common(rows),
     )
 
@@ -112,8 +113,13 @@ def threshold_scores(rows: list[dict], variant: str = "dice") -> ThresholdScores
 def _common(rows: list[dict]) -> dict[str, np.ndarray]:
     return {
         "blank": np.array([float(row["area"] == 0) for row in patients_of(rows)]),
-        "control_peak": np.array([row["peak"] for row in rows if "dice" not in row]),
+        "control_reached": _reached([row for row in rows if "dice" not in row]),
     }
+
+
+def _reached(rows: list[dict]) -> np.ndarray:
+    """Records of versions before 0.5.0 know of the highest pixel only."""
+    return np.array([row["reached"] if "reached" in row else row["peak"] for row in rows])
 
 
 def write_decision(path: Path, decided: Decision, measured: str) -> None:
@@ -121,10 +127,10 @@ def write_decision(path: Path, decided: Decision, measured: str) -> None:
 
     Only of a calibration.
     """
-    numbers = {"calibration": vars(decided.setting), "least_peak": decided.least_peak}
+    numbers = {"calibration": vars(decided.setting), "least_probability": decided.least_probability}
     write_json(path, numbers | {"measured": measured})
 
 
 def read_decision(content: dict) -> Decision:
     """What write_decision wrote; raises KeyError, TypeError or ValueError."""
-    return Decision(Calibration(**content["calibration"]), float(content["least_peak"]))
+    return Decision(Calibration(**content["calibration"]), float(content["least_probability"]))

@@ -73,6 +73,6 @@ def held_out_figures(run: Run, held_out: list[Case]) -> None:
     empty = decision.empty(scores, decided)
     print(
         f"Dice {measured}, each at the decision best for the others; "
-        f"{decided.setting}, least peak {decided.least_peak}"
+        f"{decided.setting}, least probability {decided.least_probability}"
         + (f"; {empty:.0%} of controls are empty" if empty is not None else "")
     )

@@ -109,8 +109,8 @@ class Run:
         self.teachers: Teachers | None = None
 
     def save(self) -> None:
-        """Write last.pt, so that a kill leaves the old or the new one."""
-        with replacing(self.out / "last.pt") as partial:
+        """Write the checkpoint, so that a kill leaves the old or the new one."""
+        with replacing(self.out / checkpoint.FILE) as partial:
             torch.save(
                 {
                     "config": asdict(self.config),

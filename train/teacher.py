@@ -30,7 +30,7 @@ class Teachers:
 
 def digests(runs: Sequence[str]) -> tuple[str, ...]:
     """What tells the checkpoints of these runs from any others; raises ValueError."""
-    return tuple(sha256(Path(run) / "last.pt") for run in runs)
+    return tuple(sha256(Path(run) / checkpoint.FILE) for run in runs)
 
 
 def load(runs: Sequence[str], fold: int | None, facts: dict, device: torch.device) -> Teachers:
