@@ -7,6 +7,7 @@ input, 130 interrupted.
 """
 
 import argparse
+import functools
 import itertools
 import sys
 from pathlib import Path
@@ -36,6 +37,20 @@ SETS: dict[str, evaluate.Views] = {
         (1.25, False),
         (1.25, True),
     ),
+    "a quarter and half larger, each with its mirror image": (
+        (1.25, False),
+        (1.25, True),
+        (1.5, False),
+        (1.5, True),
+    ),
+    "as it is, a quarter and half larger, each with its mirror image": (
+        (1.0, False),
+        (1.0, True),
+        (1.25, False),
+        (1.25, True),
+        (1.5, False),
+        (1.5, True),
+    ),
 }
 
 _HEAD = """# Views
@@ -43,8 +58,14 @@ _HEAD = """# Views
 Written by `python -m export.views`; not edited by hand. Mean Dice of patients whom the networks
 held out, each by the calibration of the others, in several sets of views whose logits
 are averaged. An image that comes mirrored is seen in the same views, mirrored: where they differ,
-both columns measure the same choice, and their mean is the better estimate. Work is in passes over
-an image as it is.
+both columns measure the same choice, and their mean is the better estimate, which is compared
+with that of the views chosen, patient by patient. Work is in passes over an image as it is.
+
+Held out of {runs}: {patients} patients.
+
+| seen | work | mean Dice ± standard error | of mirrored images | mean of both \
+| against those chosen |
+|---|---:|---:|---:|---:|---:|
 """
 
 
@@ -73,38 +94,51 @@ def see(
 
 
 def nested_dice(
-    patients: list[Case], logits: list[dict[evaluate.View, np.ndarray]], views: evaluate.Views
+    patients: list[Case],
+    logits: list[dict[evaluate.View, np.ndarray]],
+    views: frozenset[evaluate.View],
 ) -> np.ndarray:
     """Dice of each patient at the decision best for all the others."""
     means = [np.mean([of[view] for view in views], axis=0, dtype=np.float32) for of in logits]
     truths = [case.truth for case in patients]
     scores = CalibratedScores(
         Histograms.of(list(zip(means, truths, strict=True))),
+        reached=np.array([decision.reached(of) for of in means]),
         blank=np.array([float(not truth.any()) for truth in truths]),
         control_reached=np.array([]),
     )
     return decision.nested_dice(scores)
 
 
-def table(run: Path, cases: list[Case]) -> str:
-    """A section of VIEWS.md."""
-    patients, logits, chosen = see(run, cases)
-    name = "/".join(run.resolve().parts[-2:])
-    lines = [
-        f"\n## {name}: {len(patients)} patients\n",
-        "| seen | work | mean Dice ± standard error | of mirrored images | mean of both |",
-        "|---|---:|---:|---:|---:|",
-    ]
+def report(runs: list[Path], cases: list[Case]) -> str:
+    """VIEWS.md; raises ValueError where the runs do not see an image in the same views."""
+    seen = [see(run, cases) for run in runs]
+    patients, logits = (list(itertools.chain(*(of[i] for of in seen))) for i in (0, 1))
+    chosen = seen[0][2]
+    if any(views != chosen for *_, views in seen):
+        raise ValueError("the runs see images at different scales, expected one view_scale")
+    # Sets that hold their own mirror images are measured once.
+    measure = functools.cache(lambda views: nested_dice(patients, logits, views))
+    both = {
+        views: [measure(frozenset(views)), measure(frozenset((s, not m) for s, m in views))]
+        for views in {chosen, *SETS.values()}
+    }
+    names = ["/".join(run.resolve().parts[-2:]) for run in runs]
+    lines = [_HEAD.format(runs=", ".join(names), patients=len(patients))]
     for name, views in SETS.items():
-        dice = nested_dice(patients, logits, views)
-        turned = nested_dice(patients, logits, tuple((scale, not side) for scale, side in views))
-        work = sum(scale**2 for scale, _ in views)
-        name = f"**{name}**" if views == chosen else name
-        lines.append(
-            f"| {name} | {work:.2f} | {dice.mean():.4f} ± {decision.standard_error(dice):.4f} "
-            f"| {turned.mean():.4f} | {(dice.mean() + turned.mean()) / 2:.4f} |"
-        )
-    return "\n".join([*lines, ""])
+        dice, mirrored = both[views]
+        mean = (dice + mirrored) / 2
+        gain = mean - sum(both[chosen]) / 2
+        cells = [
+            f"**{name}**" if views == chosen else name,
+            f"{sum(scale**2 for scale, _ in views):.2f}",
+            f"{dice.mean():.4f} ± {decision.standard_error(dice):.4f}",
+            f"{mirrored.mean():.4f}",
+            f"{mean.mean():.4f}",
+            "" if views == chosen else f"{gain.mean():+.4f} ± {decision.standard_error(gain):.4f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,16 +150,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("artifacts/VIEWS.md"))
     arguments = parser.parse_args(argv)
     try:
-        cases = dataset.load(arguments.data)
-        report = _HEAD + "".join(table(run, cases) for run in arguments.run)
+        text = report(arguments.run, dataset.load(arguments.data))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     with replacing(arguments.out) as partial:
-        partial.write_text(report)
-    print(report)
+        partial.write_text(text)
+    print(text)
     return 0
 
 

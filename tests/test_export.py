@@ -231,7 +231,7 @@ def test_sets_of_views_are_compared_on_the_patients_held_out(run, capsys):
     start = ["--data", str(run.parent / "data"), "--out", str(out), "--run"]
     assert views.main([*start, str(run)]) == 0
     report = out.read_text()
-    assert "/run: 2 patients" in report
+    assert "/run: 2 patients." in report
     assert sum(line.startswith("| ") for line in report.splitlines()) == 1 + len(views.SETS)
     assert report.count("**") == 2
     assert views.main([*start, str(run.parent)]) == 2

@@ -120,11 +120,6 @@ class Histograms:
         fields = vars(self).items()
         return dataclasses.replace(self, **{n: np.delete(of, image, axis=0) for n, of in fields})
 
-    def reached(self, pixels: int) -> np.ndarray:
-        """The logit that so many pixels of each image reach, as the middle of a bin, float P."""
-        from_here_up = self.pixels[:, ::-1].cumsum(axis=1)[:, ::-1]
-        return MIDDLES[np.maximum((from_here_up >= pixels).sum(axis=1) - 1, 0)]
-
     def features(self) -> np.ndarray:
         """float P×bins×4 of what Calibration multiplies with its four numbers, in their order."""
         log_area = np.log(self.pixels[:, MIDDLES > 0].sum(axis=1) + AREA_SMOOTHING)

@@ -22,7 +22,7 @@ FEWEST_PIXELS = 100
 """The highest pixel alone tells patients from healthy people worse. Each of 145 patients has 169 or
 more pixels of tumour."""
 LEAST_PROBABILITIES = np.concatenate(
-    [[0.001, 0.002, 0.005, 0.01, 0.02], np.round(np.arange(0.05, 0.96, 0.05), 2)]
+    [[0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02], np.round(np.arange(0.05, 0.96, 0.05), 2)]
 )
 QUIET = 0.8
 """Share of controls that should get an empty mask."""
@@ -119,17 +119,14 @@ class CalibratedScores:
     """Where each image gets its own threshold, that of its largest expected Dice."""
 
     histograms: Histograms
+    reached: np.ndarray
     blank: np.ndarray
     control_reached: np.ndarray
     name = "calibration"
 
-    @property
-    def reached(self) -> np.ndarray:
-        return special.expit(self.histograms.reached(FEWEST_PIXELS))
-
     def without(self, patient: int) -> Self:
-        histograms, blank = self.histograms.without(patient), np.delete(self.blank, patient)
-        return dataclasses.replace(self, histograms=histograms, blank=blank)
+        others = {name: np.delete(getattr(self, name), patient) for name in ("reached", "blank")}
+        return dataclasses.replace(self, histograms=self.histograms.without(patient), **others)
 
     def best(self) -> Calibration:
         return self.histograms.calibrate()

@@ -38,10 +38,10 @@ def records(
 ) -> list[dict]:
     """JSON values for each person.
 
-    All: name, height (pixels), area (tumour pixels of the truth), reached (the
-    probability that decision.FEWEST_PIXELS reach).
-    Patients: lesions, dice (at each of decision.THRESHOLDS), and for each of VARIANTS the same;
-    under "seen" for all those what calibration.Histograms has of one image.
+    All: name, height (pixels), area (tumour pixels of the truth). Controls: reached (the
+    probability that decision.FEWEST_PIXELS reach). Patients: lesions, dice (at each of
+    decision.THRESHOLDS), and for each of VARIANTS the same; under "seen" for all those what
+    calibration.Histograms has of one image, and reached.
     """
     rows = []
     for case in tqdm(held_out, desc="held-out people", unit="image", leave=False, disable=None):
@@ -50,7 +50,6 @@ def records(
             "name": case.name,
             "height": case.uptake.shape[0],
             "area": int(case.truth.sum()),
-            "reached": round(decision.reached(logits), 4),
         }
         if case.is_patient:
             seen = {"dice": logits}
@@ -59,7 +58,9 @@ def records(
                 seen[name] = back(evaluate.tumour_logits(segmentation, changed, device))
             row["lesions"] = count_lesions(case.truth)
             row |= {name: _dice(of, case) for name, of in seen.items()}
-            row["seen"] = {name: _histogram(of, case) for name, of in seen.items()}
+            row["seen"] = {name: _seen(of, case) for name, of in seen.items()}
+        else:
+            row["reached"] = _rounded_probability(logits)
         rows.append(row)
     return rows
 
@@ -68,9 +69,14 @@ def _dice(logits: np.ndarray, case: Case) -> list[float]:
     return [round(d, 4) for d in decision.dice_by_threshold(logits, case.truth)]
 
 
-def _histogram(logits: np.ndarray, case: Case) -> dict:
+def _rounded_probability(logits: np.ndarray) -> float:
+    return round(decision.reached(logits), 6)
+
+
+def _seen(logits: np.ndarray, case: Case) -> dict:
     of = Histograms.of([(logits, case.truth)])
     return {
+        "reached": _rounded_probability(logits),
         "peak": round(float(of.peak[0]), 3),
         "pixels": of.pixels[0].tolist(),
         "tumour": of.tumour[0].tolist(),
@@ -83,7 +89,7 @@ def patients_of(rows: list[dict]) -> list[dict]:
 
 def can_be_calibrated(rows: list[dict]) -> bool:
     """Whether the records keep histograms, and of everyone what enough pixels reach."""
-    return all("reached" in row and ("seen" in row or "dice" not in row) for row in rows)
+    return all("peak" not in row and ("seen" in row or "dice" not in row) for row in rows)
 
 
 def scores(rows: list[dict], variant: str = "dice") -> Scores:
@@ -97,7 +103,7 @@ def scores(rows: list[dict], variant: str = "dice") -> Scores:
     histograms = Histograms(
         *(np.array([of[key] for of in seen]) for key in ("pixels", "tumour", "peak"))
     )
-    return CalibratedScores(histograms, **_common(rows))
+    return CalibratedScores(histograms, **_common(rows, variant))
 
 
 def threshold_scores(rows: list[dict], variant: str = "dice") -> ThresholdScores:
@@ -105,21 +111,24 @@ def threshold_scores(rows: list[dict], variant: str = "dice") -> ThresholdScores
     patients = patients_of(rows)
     return ThresholdScores(
         table=np.array([row[variant] for row in patients]),
-        reached=_reached(patients),
-        **_common(rows),
+        **_common(rows, variant),
     )
 
 
-def _common(rows: list[dict]) -> dict[str, np.ndarray]:
+def _common(rows: list[dict], variant: str) -> dict[str, np.ndarray]:
+    patients = patients_of(rows)
     return {
-        "blank": np.array([float(row["area"] == 0) for row in patients_of(rows)]),
-        "control_reached": _reached([row for row in rows if "dice" not in row]),
+        "reached": np.array([_reached(row, variant) for row in patients]),
+        "blank": np.array([float(row["area"] == 0) for row in patients]),
+        "control_reached": np.array([_reached(row) for row in rows if "dice" not in row]),
     }
 
 
-def _reached(rows: list[dict]) -> np.ndarray:
-    """Records of versions before 0.5.0 know of the highest pixel only."""
-    return np.array([row["reached"] if "reached" in row else row["peak"] for row in rows])
+def _reached(row: dict, variant: str = "dice") -> float:
+    """Records of versions before 0.5.0 know of the highest pixel only, of the image as it is."""
+    if "peak" in row:
+        return row["peak"]
+    return row["seen"][variant]["reached"] if "seen" in row else row["reached"]
 
 
 def write_decision(path: Path, decided: Decision, measured: str) -> None:
