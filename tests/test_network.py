@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from train.network import STRIDE, MobileNetUNet, load_encoder_weights, scaled
+from train.network import STRIDE, GlobalContext, MobileNetUNet, load_encoder_weights, scaled
 
 # Keys and shapes of torchvision's mobilenet_v2, as its published state dict has them.
 TORCHVISION = {
@@ -128,3 +128,29 @@ def test_blocks_are_skipped_in_training_only():
         plain = MobileNetUNet(0.5).eval()
         plain.load_state_dict(network.state_dict())
         assert torch.equal(network(uptake), plain(uptake))
+
+
+def test_context_lets_a_place_know_what_is_far_away():
+    torch.manual_seed(0)
+    context = GlobalContext(8)
+    context.start_at_nothing()
+    x = torch.rand(2, 8, 5, 4)
+    assert torch.equal(context(x), x)
+    torch.nn.init.normal_(context.transform[-1].weight)
+    changed = x.clone()
+    changed[0, :, 0, 0] += 5
+    difference = (context(changed) - context(x)).abs().sum(dim=1)
+    assert (difference[0] > 1e-3).all()
+    assert not difference[1].any()
+
+
+def test_a_network_with_context_is_compact_and_starts_as_one_without():
+    torch.manual_seed(0)
+    with_context = MobileNetUNet(context=True).eval()
+    assert sum(p.numel() for p in with_context.parameters()) <= 3_000_000
+    without = MobileNetUNet().eval()
+    state = {k: v for k, v in with_context.state_dict().items() if not k.startswith("context.")}
+    without.load_state_dict(state)
+    x = torch.rand(1, 1, STRIDE, 2 * STRIDE)
+    with torch.no_grad():
+        assert torch.allclose(with_context(x), without(x))

@@ -51,7 +51,7 @@ def read_unseeing(run: Path, fold: int | None, facts: dict) -> dict:
 def averaged_network(state: dict) -> MobileNetUNet:
     """The network of a checkpoint's averaged weights, in evaluation mode."""
     config = Config(**state["config"])
-    network = MobileNetUNet(config.width, config.full_resolution)
+    network = MobileNetUNet(config.width, config.full_resolution, context=config.context)
     prefix = "module."
     network.load_state_dict(
         {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}

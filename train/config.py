@@ -22,6 +22,7 @@ class Config:
     steps_per_epoch: int = 300
     width: float = 1.0
     full_resolution: bool = False
+    context: bool = False
     seed: int = 0
     fold_seed: int = 0
     patients_per_batch: int = 5

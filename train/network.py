@@ -122,6 +122,34 @@ class Encoder(nn.Module):
         return taps
 
 
+class GlobalContext(nn.Module):
+    """Tells every place what there is elsewhere in the image: other organs' uptake, other lesions.
+
+    Each of HEADS weighted means over the whole map looks for something of its own; what they find
+    is added to all places alike (Cao et al. 2019, "GCNet", arXiv 1904.11492). At first nothing is.
+    """
+
+    HEADS, HIDDEN = 4, 64
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.attention = nn.Conv2d(channels, self.HEADS, 1)
+        self.transform = nn.Sequential(
+            nn.Linear(self.HEADS * channels, self.HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Linear(self.HIDDEN, channels),
+        )
+
+    def start_at_nothing(self) -> None:
+        nn.init.zeros_(self.transform[-1].weight)
+        nn.init.zeros_(self.transform[-1].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.attention(x).flatten(2).softmax(dim=2)
+        found = weights @ x.flatten(2).transpose(1, 2).to(weights.dtype)
+        return x + self.transform(found.flatten(1))[:, :, None, None]
+
+
 class DecoderBlock(nn.Module):
     """Doubles the resolution, joins the skip connection, filters twice."""
 
@@ -144,16 +172,22 @@ class MobileNetUNet(nn.Module):
     The encoder sees the image at half resolution (2×2 means), or as it is where
     `full_resolution`; the logits come at half resolution either way and are enlarged bilinearly.
     Lesions are at least a dozen pixels wide, so the outline loses little. `width` multiplies the
-    channels; `drop_path` is the share of images that skip the deepest residual block in training.
+    channels; `drop_path` is the share of images that skip the deepest residual block in training;
+    with `context` the deepest features know of the whole image.
     """
 
     def __init__(
-        self, width: float = 1.0, full_resolution: bool = False, drop_path: float = 0.0
+        self,
+        width: float = 1.0,
+        full_resolution: bool = False,
+        drop_path: float = 0.0,
+        context: bool = False,
     ) -> None:
         super().__init__()
         self.full_resolution = full_resolution
         self.encoder = Encoder(width, drop_path)
         *skips, deepest = self.encoder.tap_channels
+        self.context = GlobalContext(deepest) if context else nn.Identity()
         outputs = [scaled(channels, width) for channels in DECODER_CHANNELS]
         self.decoder = nn.ModuleList(
             DecoderBlock(i, s, o)
@@ -167,10 +201,13 @@ class MobileNetUNet(nn.Module):
         # Tumour is rare (about 1 % of pixels): start from that instead of from even odds.
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.constant_(self.head.bias, -4.0)
+        if context:
+            self.context.start_at_nothing()
 
     def half_resolution_logits(self, uptake: Tensor) -> Tensor:
         """N×1×H×W float uptake in 0..1 -> N×1×H/2×W/2 float logits; H, W multiples of STRIDE."""
         *skips, x = self.encoder(uptake if self.full_resolution else F.avg_pool2d(uptake, 2))
+        x = self.context(x)
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
         logits = self.head(x)

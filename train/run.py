@@ -87,7 +87,9 @@ class Run:
     def __init__(self, config: Config, out: Path, device: torch.device):
         self.config, self.out, self.device = config, out, device
         torch.manual_seed(config.seed)
-        network = MobileNetUNet(config.width, config.full_resolution, config.drop_path)
+        network = MobileNetUNet(
+            config.width, config.full_resolution, config.drop_path, config.context
+        )
         if config.encoder_weights:
             load_encoder_weights(network, Path(config.encoder_weights))
         self.network = network.to(device, memory_format=torch.channels_last)
