@@ -88,13 +88,15 @@ def _trained_without(fold: int | None, data: str = "d") -> onnx.ModelProto:
 
 @pytest.mark.parametrize(("seen_without", "fold"), [(0, 0), (0, None), (None, None)])
 def test_who_was_never_seen_may_be_held_out(seen_without, fold):
-    warm_start.refuse_leak(_trained_without(seen_without), fold, "d")
+    warm_start.refuse_leak(_trained_without(seen_without), fold, "d", 0)
 
 
-@pytest.mark.parametrize(("seen_without", "data"), [(1, "d"), (None, "d"), (0, "other")])
-def test_who_may_have_been_seen_cannot_be_held_out(seen_without, data):
+@pytest.mark.parametrize(
+    ("seen_without", "data", "seed"), [(1, "d", 0), (None, "d", 0), (0, "other", 0), (0, "d", 1)]
+)
+def test_who_may_have_been_seen_cannot_be_held_out(seen_without, data, seed):
     with pytest.raises(ValueError, match="fold 0 cannot be held out"):
-        warm_start.refuse_leak(_trained_without(seen_without, data), 0, "d")
+        warm_start.refuse_leak(_trained_without(seen_without, data), 0, "d", seed)
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path):
@@ -173,6 +175,22 @@ def test_each_fold_goes_on_from_its_own_network_of_another_recipe(first_stage):
     told = json.loads((first_stage / "artifacts/experiments/small.json").read_text())
     assert told["runs"]["1"]["start_from_sha256"] == sha256(checkpoint)
     assert str(first_stage) not in json.dumps(told)
+
+
+def test_networks_of_which_only_the_files_are_left_start_and_teach(first_stage, folded):
+    facts = json.loads((first_stage / "first/fold-1/folds.json").read_text())
+    kept = first_stage / "kept/fold-1/model.int8.onnx"
+    kept.parent.mkdir(parents=True)
+    model = onnx.ModelProto()
+    model.CopyFrom(folded)
+    training = {"training": json.dumps({"fold": 1}), "data_fingerprint": facts["data"]}
+    onnx.helper.set_model_props(model, training)
+    onnx.save(model, kept)
+    options = [f"--start-from={first_stage / 'kept'}", f"--teachers={first_stage / 'kept'}"]
+    assert _cross_validate(first_stage, "third", *options) == 0
+    config = json.loads((first_stage / "third/fold-1/config.json").read_text())
+    assert config["start_from_sha256"] == sha256(kept)
+    assert config["teachers_sha256"] == [sha256(kept)]
 
 
 def test_a_run_starts_with_the_weights_of_the_other(first_stage, monkeypatch):

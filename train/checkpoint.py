@@ -10,6 +10,8 @@ from train.network import MobileNetUNet
 
 FILE = "last.pt"
 """The checkpoint in a run's folder."""
+KEPT = "model.int8.onnx"
+"""What is left of a run in artifacts/fold-K, where its checkpoint is gone."""
 
 
 def read(run: Path) -> tuple[dict, Config, dict]:
@@ -28,9 +30,11 @@ def read(run: Path) -> tuple[dict, Config, dict]:
     return state, Config(**state["config"]), folds
 
 
-def file_of(run: Path) -> Path:
-    """The checkpoint in a run's folder; the path itself where it is no folder."""
-    return run / FILE if run.is_dir() else run
+def file_of(path: Path) -> Path:
+    """What holds the network: in a folder its checkpoint, or else KEPT; any other path itself."""
+    if not path.is_dir():
+        return path
+    return path / (KEPT if (path / KEPT).exists() and not (path / FILE).exists() else FILE)
 
 
 def read_unseeing(run: Path, fold: int | None, facts: dict) -> dict:

@@ -43,7 +43,7 @@ def fit(run: Run, cases: list[Case]) -> None:
     rows = []
     facts = {"seed": run.config.fold_seed, "data": dataset.fingerprint(cases), "folds": folds}
     if run.config.teachers:
-        run.learn_from(facts)
+        run.learn_from(patients, controls, facts)
     if run.epoch:
         if json.loads((run.out / "folds.json").read_text()) != facts:
             raise dataset.DataError("the data are not those that the run was started with")
@@ -89,11 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder-weights", type=Path, help="torchvision mobilenet_v2 state dict")
     parser.add_argument(
         "--start-from", type=Path, metavar="PATH",
-        help="go on from the network of a finished run's folder or of a model.onnx of this project",
+        help="go on from the network of a finished run, of artifacts/fold-K or of a model.onnx",
     )  # fmt: skip
     parser.add_argument(
-        "--teacher", type=Path, action="append", metavar="RUN",
-        help="a finished run that teaches; it must have held out the same fold; may be repeated",
+        "--teacher", type=Path, action="append", metavar="PATH",
+        help="what teaches, as --start-from; it must have held out the same fold; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"),

@@ -126,7 +126,7 @@ class GlobalContext(nn.Module):
     """Tells every place what there is elsewhere in the image: other organs' uptake, other lesions.
 
     Each of HEADS weighted means over the whole map looks for something of its own; what they find
-    is added to all places alike (Cao et al. 2019, "GCNet", arXiv 1904.11492). At first nothing is.
+    is added to all places alike (Cao et al. 2019, "GCNet", arXiv 1904.11492).
     """
 
     HEADS, HIDDEN = 4, 64
@@ -141,6 +141,7 @@ class GlobalContext(nn.Module):
         )
 
     def start_at_nothing(self) -> None:
+        """Add nothing to begin with, as the network without it."""
         nn.init.zeros_(self.transform[-1].weight)
         nn.init.zeros_(self.transform[-1].bias)
 

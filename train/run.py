@@ -154,19 +154,40 @@ class Run:
         return uptake.contiguous(memory_format=torch.channels_last), truth
 
     def start_from(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
-        """Take the function of a finished run's network or of a shipped model.onnx.
+        """Take the function of the network that the config says to start from.
 
         facts: as in folds.json. Raises ValueError where that cannot be.
         """
         path = Path(self.config.start_from)
         if sha256(checkpoint.file_of(path)) != self.config.start_from_sha256:
             raise ValueError(f"{path} is not what the run was started from")
-        if path.is_dir():
+        warm_start.copy(self.network, self._other_network(path, patients, controls, facts))
+
+    def learn_from(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
+        """Let the config's teachers teach; facts as in folds.json. Raises ValueError."""
+        if teacher.digests(self.config.teachers) != self.config.teachers_sha256:
+            raise ValueError("the teachers are not those that the run was started with")
+        self.teachers = Teachers(
+            [
+                self._other_network(Path(path), patients, controls, facts)
+                for path in self.config.teachers
+            ]
+        )
+
+    def _other_network(
+        self, path: Path, patients: list[Case], controls: list[Case], facts: dict
+    ) -> MobileNetUNet:
+        """The network of a finished run or of a model.onnx, in evaluation mode.
+
+        Raises ValueError where it may have seen whom this run holds out, or cannot be read.
+        """
+        file = checkpoint.file_of(path)
+        if file.name == checkpoint.FILE:
             state = checkpoint.read_unseeing(path, self.config.fold, facts)
-            warm_start.copy(self.network, checkpoint.averaged_network(state))
-            return
-        model = warm_start.read(path)
-        warm_start.refuse_leak(model, self.config.fold, facts["data"])
+            network = checkpoint.averaged_network(state)
+            return network.to(self.device, memory_format=torch.channels_last)
+        model = warm_start.read(file)
+        warm_start.refuse_leak(model, self.config.fold, facts["data"], facts["seed"])
         rng = np.random.default_rng(self.config.seed)
         generator = torch.Generator().manual_seed(self.config.seed)
         batches = [
@@ -175,13 +196,9 @@ class Run:
             )[0]
             for _ in range(WARM_START_BATCHES)
         ]
-        warm_start.load(self.network, model, batches)
-
-    def learn_from(self, facts: dict) -> None:
-        """Let the config's teachers teach; facts as in folds.json. Raises ValueError."""
-        if teacher.digests(self.config.teachers) != self.config.teachers_sha256:
-            raise ValueError("the teachers are not those that the run was started with")
-        self.teachers = teacher.load(self.config.teachers, self.config.fold, facts, self.device)
+        network = warm_start.network_like(model).to(self.device, memory_format=torch.channels_last)
+        warm_start.load(network, model, batches)
+        return network
 
     def blend_with_start(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
         """Move the averaged weights towards the first ones, by config.start_share."""

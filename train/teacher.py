@@ -1,4 +1,4 @@
-"""Networks of finished runs that teach another one (Hinton et al. 2015, arXiv 1503.02531).
+"""Networks that teach another one (Hinton et al. 2015, arXiv 1503.02531).
 
 They see each image as the student does, cut and varied alike, so that it learns their function and
 not their answers to a few images (Beyer et al. 2022, arXiv 2106.05237).
@@ -28,19 +28,6 @@ class Teachers:
         return torch.stack([logits.float().sigmoid() for logits in seen]).mean(0)
 
 
-def digests(runs: Sequence[str]) -> tuple[str, ...]:
-    """What tells the checkpoints of these runs from any others; raises ValueError."""
-    return tuple(sha256(Path(run) / checkpoint.FILE) for run in runs)
-
-
-def load(runs: Sequence[str], fold: int | None, facts: dict, device: torch.device) -> Teachers:
-    """The averaged networks of finished runs.
-
-    Raises ValueError where one is missing or may have seen whom the student is to hold out: those
-    of `fold` by its own folds, as folds.json has them (`facts`).
-    """
-    networks = []
-    for run in map(Path, runs):
-        network = checkpoint.averaged_network(checkpoint.read_unseeing(run, fold, facts))
-        networks.append(network.to(device, memory_format=torch.channels_last))
-    return Teachers(networks)
+def digests(paths: Sequence[str]) -> tuple[str, ...]:
+    """What tells the networks at these paths from any others; raises ValueError."""
+    return tuple(sha256(checkpoint.file_of(Path(path))) for path in paths)

@@ -48,17 +48,27 @@ def facts(model: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in model.metadata_props}
 
 
-def refuse_leak(model: onnx.ModelProto, fold: int | None, data: str) -> None:
-    """Raise ValueError where the model may have seen those whom this run is to hold out."""
+def refuse_leak(model: onnx.ModelProto, fold: int | None, data: str, seed: int) -> None:
+    """Raise ValueError where the model may have seen those whom this run is to hold out.
+
+    data: their fingerprint; seed: of the folds.
+    """
     told = facts(model)
-    seen_without = json.loads(told.get("training", "{}")).get("fold")
-    if fold is None or (told.get("data_fingerprint") == data and seen_without == fold):
+    training = json.loads(told.get("training", "{}"))
+    seen_without = training.get("fold"), training.get("fold_seed", 0)
+    if fold is None or (told.get("data_fingerprint") == data and seen_without == (fold, seed)):
         return
     raise ValueError(
         f"fold {fold} cannot be held out: the model to start from was trained on other data or on "
         f"people of that fold ({told.get('folds', 'folds unknown')}); hold out the same fold, or "
         "nobody with --fold none"
     )
+
+
+def network_like(model: onnx.ModelProto) -> MobileNetUNet:
+    """An untrained network of the size that the model says to have."""
+    told = json.loads(facts(model).get("training", "{}"))
+    return MobileNetUNet(told.get("width", 1.0), told.get("full_resolution", False))
 
 
 def copy(network: MobileNetUNet, other: MobileNetUNet) -> None:
