@@ -37,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--decision",
         type=Path,
-        help="calibration and least probability; default: decision.json of the run, chosen on the "
-        "patients it held out",
+        help="scales at which images are seen, calibration and least probability; default: "
+        "decision.json of the run, chosen on the patients it held out",
     )
     return parser
 
@@ -93,7 +93,10 @@ def main(argv: list[str] | None = None) -> int:
             facts, fold = facts_of(config, folds), config.fold
             if cases and dataset.fingerprint(cases) != folds["data"]:
                 raise ValueError(f"{arguments.data}: not the data that the run was trained on")
-        decision, measured = load_decision(arguments.decision or arguments.run / "decision.json")
+        decision, view_scales, measured = load_decision(
+            arguments.decision or arguments.run / "decision.json"
+        )
+        segmentation.view_scales = view_scales
         module = PixelsToMask(segmentation, decision).eval()
         metadata = describe(facts, fold, module, measured)
     except ValueError as error:

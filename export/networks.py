@@ -51,7 +51,7 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
         if config.fold is None or dataset.fingerprint(cases) != folds["data"]:
             raise ValueError(f"{run}: expected a run on these data that held a fold out")
         held_out = {name for name, fold in folds["folds"].items() if fold == config.fold}
-        decision, _ = load_decision(run / "decision.json")
+        decision, *_ = load_decision(run / "decision.json")
         module = PixelsToMask(segmentation, decision).eval()
         model = onnx_file.to_onnx(module)
         quantised = int8.quantise(model, int8.calibration_images(cases, held_out))
@@ -74,8 +74,8 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
 def untrained(width: float, full_resolution: bool, like: Segmentation) -> Network:
     """A network of random weights in place of the one of `like`: as fast as a trained one."""
     torch.manual_seed(0)
-    scale, _ = like.views[0]
-    segmentation = Segmentation(MobileNetUNet(width, full_resolution), like.upright, scale)
+    network = MobileNetUNet(width, full_resolution)
+    segmentation = Segmentation(network, like.upright, like.view_scales)
     module = PixelsToMask(segmentation, Decision(Calibration(0.5), 0.5)).eval()
     model = onnx_file.to_onnx(module)
     images = [phantom(489, 400, seed=seed)[0] for seed in range(CALIBRATION_PHANTOMS)]

@@ -11,7 +11,7 @@ from serve import __version__
 from serve.phantom import phantom
 from train import checkpoint, oof
 from train.canonical import Upright
-from train.config import PATHS, Config
+from train.config import PATHS, Config, stored_view_scales
 from train.dataset import FOLDS
 from train.decision import Decision
 from train.evaluate import Segmentation
@@ -29,14 +29,17 @@ def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}; let the run finish first") from error
     network = checkpoint.averaged_network(state)
-    return Segmentation(network, Upright(upright), config.view_scale).eval(), config, folds
+    return Segmentation(network, Upright(upright), config.view_scales).eval(), config, folds
 
 
-def load_decision(path: Path) -> tuple[Decision, str]:
-    """What is tumour, and how good that was measured to be; raises ValueError."""
+def load_decision(path: Path) -> tuple[Decision, tuple[float, ...], str]:
+    """What is tumour where images are seen at which scales, and how good that was measured to be.
+
+    Raises ValueError.
+    """
     try:
         content = json.loads(path.read_text())
-        return oof.read_decision(content), content["measured"]
+        return oof.read_decision(content), stored_view_scales(content), content["measured"]
     except OSError as error:
         raise ValueError(
             f"{path}: {error.strerror}; let the run finish first (python -m train.fit --resume), "
@@ -80,6 +83,7 @@ def describe(
         "parameters": str(sum(p.numel() for p in module.parameters())),
         "calibration": json.dumps(vars(module.decision.setting)),
         "least_probability": f"{module.decision.least_probability:g}",
+        "view_scales": json.dumps(module.segmentation.view_scales),
         "opset": str(OPSET),
         "dice": f"of runs that held patients out: {measured}" if fold is None else measured,
         "canary_tumour_pixels": str(tumour),

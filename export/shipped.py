@@ -7,12 +7,10 @@ import torch
 
 from train import dataset, oof, warm_start
 from train.canonical import Upright
+from train.config import stored_view_scales
 from train.decision import Decision
 from train.evaluate import Segmentation
 from train.network import MobileNetUNet
-
-FIRST_VIEW_SCALE = 1.25
-"""At which files of version 0.2.0, which do not say so, see an image."""
 
 OF_THE_RUN = ("name", "source_commit", "data_fingerprint", "training", "folds")
 INT8_SUFFIX = "-int8"
@@ -36,8 +34,15 @@ def segmentation_of(model: onnx.ModelProto) -> Segmentation:
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(2, 1, 256, 256, generator=generator)]
     warm_start.load(network, model, batches)
-    scale = json.loads(warm_start.facts(model)["training"]).get("view_scale", FIRST_VIEW_SCALE)
-    return Segmentation(network, Upright(upright.tolist()), scale).eval()
+    return Segmentation(network, Upright(upright.tolist()), view_scales_of(model)).eval()
+
+
+def view_scales_of(model: onnx.ModelProto) -> tuple[float, ...]:
+    """Before version 0.6.0 they were those of the run."""
+    facts = warm_start.facts(model)
+    if "view_scales" in facts:
+        return tuple(json.loads(facts["view_scales"]))
+    return stored_view_scales(json.loads(facts["training"]))
 
 
 def decision_of(model: onnx.ModelProto) -> Decision:

@@ -2,7 +2,7 @@
 `python -m export.views --data DIR --run runs/NAME/fold-0 [--run ...]`.
 
 Lets the networks of finished runs see the patients whom they held out in several sets of views, and
-writes artifacts/VIEWS.md; the setting `view_scale` is chosen from it. Exit codes: 0 written, 2 bad
+writes artifacts/VIEWS.md; the setting `view_scales` is chosen from it. Exit codes: 0 written, 2 bad
 input, 130 interrupted.
 """
 
@@ -26,30 +26,22 @@ from train.files import replacing
 
 SETS: dict[str, evaluate.Views] = {
     "as it is": ((1.0, False),),
-    "as it is, and its mirror image": ((1.0, False), (1.0, True)),
+    "as it is, and its mirror image": evaluate.views_at((1.0,)),
     "a quarter larger": ((1.25, False),),
-    "as it is, and mirrored a quarter larger": ((1.0, False), (1.25, True)),
-    "a quarter larger, and its mirror image": ((1.25, False), (1.25, True)),
-    "as it is, and mirrored half larger": ((1.0, False), (1.5, True)),
-    "as it is and a quarter larger, each with its mirror image": (
-        (1.0, False),
-        (1.0, True),
-        (1.25, False),
-        (1.25, True),
+    "a quarter larger, and its mirror image": evaluate.views_at((1.25,)),
+    "as it is, and mirrored three eighths larger": ((1.0, False), (1.375, True)),
+    "as it is and a quarter larger, each with its mirror image": evaluate.views_at((1.0, 1.25)),
+    "as it is and three eighths larger, each with its mirror image": evaluate.views_at(
+        (1.0, 1.375)
     ),
-    "a quarter and half larger, each with its mirror image": (
-        (1.25, False),
-        (1.25, True),
-        (1.5, False),
-        (1.5, True),
+    "an eighth, a quarter and three eighths larger, each with its mirror image": evaluate.views_at(
+        (1.125, 1.25, 1.375)
     ),
-    "as it is, a quarter and half larger, each with its mirror image": (
-        (1.0, False),
-        (1.0, True),
-        (1.25, False),
-        (1.25, True),
-        (1.5, False),
-        (1.5, True),
+    "as it is, a quarter and three eighths larger, each with its mirror image": evaluate.views_at(
+        (1.0, 1.25, 1.375)
+    ),
+    "as it is, a quarter and half larger, each with its mirror image": evaluate.views_at(
+        (1.0, 1.25, 1.5)
     ),
 }
 
@@ -90,7 +82,7 @@ def see(
             inside = evaluate.logits_of_view(segmentation.network, body, *view)
             views[view] = F.pad(inside, beside, value=evaluate.AIR).numpy()[0, 0]
         logits.append(views)
-    return held_out, logits, segmentation.views
+    return held_out, logits, evaluate.views_at(segmentation.view_scales)
 
 
 def nested_dice(
@@ -116,7 +108,7 @@ def report(runs: list[Path], cases: list[Case]) -> str:
     patients, logits = (list(itertools.chain(*(of[i] for of in seen))) for i in (0, 1))
     chosen = seen[0][2]
     if any(views != chosen for *_, views in seen):
-        raise ValueError("the runs see images at different scales, expected one view_scale")
+        raise ValueError("the runs see images at different scales, expected the same view_scales")
     # Sets that hold their own mirror images are measured once.
     measure = functools.cache(lambda views: nested_dice(patients, logits, views))
     both = {

@@ -25,6 +25,8 @@ def test_a_file_changes_what_it_names(tmp_path):
         ("fold = 1", "fold is no setting"),
         ('learning_rate = "fast"', "learning_rate is 'fast'"),
         ("seed = true", "seed is True"),
+        ("view_scales = [1.0, 1.2]", "view scale 1.2 is below 1 or no multiple of 1/8"),
+        ("view_scales = [0.5]", "view scale 0.5 is below 1"),
         ("precision = 16", "precision is 16"),
         ("scales = 1", "scales is 1"),
         ('minutes = "5"', "minutes is '5'"),
@@ -49,5 +51,13 @@ def test_every_experiment_kept_can_be_read():
     assert kept
     for path in kept:
         settings = config.read(path)
-        assert settings.get("minutes") or settings.get("epochs"), path
+        assert {"minutes", "epochs"} & settings.keys(), path
         assert config.about(path), path
+
+
+@pytest.mark.parametrize(
+    ("stored", "scales"),
+    [({}, (1.25,)), ({"view_scale": 1.0}, (1.0,)), ({"view_scales": [1.0, 1.5]}, (1.0, 1.5))],
+)
+def test_settings_of_older_versions_are_understood(stored, scales):
+    assert config.stored({"data": "d", "source_commit": "c", **stored}).view_scales == scales

@@ -23,7 +23,7 @@ def _blob(height: int, width: int, row: float, column: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [(426, 400), (461, 333), (131, 67)])
-@pytest.mark.parametrize("scale", [1.0, 1.25, 1.5])
+@pytest.mark.parametrize("scale", [1.0, 1.25, 1.375, 1.5])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_view_lies_over_its_image(size, scale, mirrored):
     image = _blob(*size, row=size[0] - 30, column=size[1] - 25)
@@ -38,7 +38,7 @@ def test_a_view_lies_over_its_image(size, scale, mirrored):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 399), (63, 5)])
-@pytest.mark.parametrize("view", [*evaluate.views_at(1.0), *evaluate.views_at(1.25)])
+@pytest.mark.parametrize("view", evaluate.views_at((1.0, 1.25, 1.375)))
 def test_no_image_is_too_small_for_a_view(size, view):
     assert evaluate.logits_of_view(Identity(), torch.ones(1, 1, *size), *view).shape[2:] == size
 

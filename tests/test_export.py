@@ -190,6 +190,24 @@ def test_an_exported_file_takes_another_decision(
     assert "not the data that the model was trained on" in capsys.readouterr().err
 
 
+def test_images_are_seen_at_the_scales_that_the_decision_was_made_for(
+    run, tmp_path, exported, monkeypatch
+):
+    modules = []
+
+    def to_onnx(module: PixelsToMask) -> onnx.ModelProto:
+        modules.append(module)
+        return onnx.load(exported)
+
+    monkeypatch.setattr(onnx_file, "to_onnx", to_onnx)
+    decision = Path(decide(tmp_path / "decision.json", 1e9))
+    content = json.loads(decision.read_text())
+    decision.write_text(json.dumps(content | {"view_scales": [1.0, 1.5]}))
+    out = ["--out", str(tmp_path / "model.onnx")]
+    export.main(["--run", str(run), "--decision", str(decision), *out])
+    assert modules[0].segmentation.view_scales == (1.0, 1.5)
+
+
 def test_an_8_bit_twin_is_refused_when_it_loses_dice_or_draws_other_masks():
     good = int8.Agreement("patient_000", float32=0.8, int8=0.799, each_other=0.99)
     worse = int8.Agreement("patient_001", float32=0.8, int8=0.78, each_other=0.99)

@@ -12,6 +12,7 @@ from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
 from train import fit, warm_start
+from train.evaluate import views_at
 
 MODEL = Path(__file__).resolve().parent.parent / "artifacts/model.onnx"
 
@@ -33,8 +34,9 @@ def test_multiply_adds_are_those_of_every_convolution_in_every_view(module):
     stem = 32 * 9 / 16
     with torch.no_grad():
         *_, first, last, _ = module.prepare(torch.from_numpy(phantom(430, 400)[0]))
-    width = -(-int(last - first) // 4) * 4
-    sides = [(432 * scale, width * scale) for scale, _ in module.segmentation.views]
+    width = -(-int(last - first) // 8) * 8
+    views = views_at(module.segmentation.view_scales)
+    sides = [(432 * scale, width * scale) for scale, _ in views]
     padded = sum(-(-h // 64) * -(-w // 64) * 64**2 for h, w in sides)
     counted = []
     hook = module.segmentation.network.encoder.features[0][0].register_forward_hook(

@@ -154,9 +154,8 @@ def first_stage(tmp_path_factory):
     return folder
 
 
-def _cross_validate(folder, out: str, *more: str) -> int:
-    config = folder / "small.toml"
-    options = {"config": config, "data": folder / "data", "out": folder / out}
+def _cross_validate(folder, out: str, *more: str, config: str = "small") -> int:
+    options = {"config": folder / f"{config}.toml", "data": folder / "data", "out": folder / out}
     arguments = [f"--{name}={path}" for name, path in options.items()]
     return crossval.main([*arguments, f"--artifacts={folder / 'artifacts'}", "--folds", "1", *more])
 
@@ -191,6 +190,33 @@ def test_networks_of_which_only_the_files_are_left_start_and_teach(first_stage, 
     config = json.loads((first_stage / "third/fold-1/config.json").read_text())
     assert config["start_from_sha256"] == sha256(kept)
     assert config["teachers_sha256"] == [sha256(kept)]
+
+
+def test_no_epochs_measure_the_network_that_is_there(first_stage):
+    settings = (first_stage / "small.toml").read_text().replace("epochs = 1", "epochs = 0")
+    (first_stage / "as-it-is.toml").write_text(settings + "view_scales = [1.0, 1.5]\n")
+    start = ["--start-from", str(first_stage / "first")]
+    assert _cross_validate(first_stage, "as-it-is", *start, config="as-it-is") == 0
+    first = _averaged(first_stage / "first/fold-1")
+    measured = _averaged(first_stage / "as-it-is/fold-1")
+    assert all(torch.equal(measured[name], first[name]) for name in first if "module." in name)
+    told = json.loads((first_stage / "artifacts/experiments/as-it-is.json").read_text())
+    assert told["runs"]["1"] | {"epochs": 0, "minutes": 0.0} == told["runs"]["1"]
+    before, after = (
+        json.loads((first_stage / name / "fold-1/held_out.json").read_text())
+        for name in ("first", "as-it-is")
+    )
+    assert [row["name"] for row in before] == [row["name"] for row in after]
+    assert before != after
+    decision = json.loads((first_stage / "as-it-is/decision.json").read_text())
+    assert decision["view_scales"] == [1.0, 1.5]
+
+
+def test_no_epochs_of_nothing_are_refused(first_stage, capsys):
+    arguments = [f"--data={first_stage / 'data'}", f"--out={first_stage / 'nothing'}"]
+    with pytest.raises(SystemExit):
+        fit.main([*arguments, "--epochs", "0"])
+    assert "--epochs 0 with --start-from" in capsys.readouterr().err
 
 
 def test_a_run_starts_with_the_weights_of_the_other(first_stage, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from train.config import Config
+from train.config import Config, stored
 from train.network import MobileNetUNet
 
 FILE = "last.pt"
@@ -27,7 +27,7 @@ def read(run: Path) -> tuple[dict, Config, dict]:
             f"{error.filename}: {error.strerror}; expected a folder that "
             "`python -m train.fit --out` wrote"
         ) from error
-    return state, Config(**state["config"]), folds
+    return state, stored(state["config"]), folds
 
 
 def file_of(path: Path) -> Path:
@@ -54,7 +54,7 @@ def read_unseeing(run: Path, fold: int | None, facts: dict) -> dict:
 
 def averaged_network(state: dict) -> MobileNetUNet:
     """The network of a checkpoint's averaged weights, in evaluation mode."""
-    config = Config(**state["config"])
+    config = stored(state["config"])
     network = MobileNetUNet(config.width, config.full_resolution, context=config.context)
     prefix = "module."
     network.load_state_dict(

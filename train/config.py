@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_origin
 
 from train.augment import WINDOW
+from train.evaluate import VIEW_MULTIPLE
 from train.network import STRIDE
 
 
@@ -32,8 +33,8 @@ class Config:
     # Until which share of the run images are trained on at which scale. Small ones cost a
     # quarter: most of the anatomy is learnt cheaply, the outlines at the end.
     scales: tuple[tuple[float, float], ...] = ((0.3, 0.5), (0.6, 0.75), (1.0, 1.0))
-    # At which scale the network sees whole images.
-    view_scale: float = 1.25
+    # At which scales the network sees whole images, each with its mirror image.
+    view_scales: tuple[float, ...] = (1.0, 1.25, 1.375)
     # Share of images whose gamma, and of those whose gain, is changed.
     intensity: float = 0.3
     # How far images are turned, enlarged and stretched, as a multiple of 9°, e^0.2 and e^0.07.
@@ -60,7 +61,7 @@ class Config:
     def __post_init__(self) -> None:
         # Checkpoints and TOML know lists only.
         object.__setattr__(self, "scales", tuple(tuple(pair) for pair in self.scales))
-        for name in ("teachers", "teachers_sha256"):
+        for name in ("view_scales", "teachers", "teachers_sha256"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
@@ -76,6 +77,22 @@ _NOT_IN_FILES = {
     "teachers",
     "teachers_sha256",
 }
+
+
+FIRST_VIEW_SCALE = 1.25
+"""At which version 0.2.0, which did not say so, saw images."""
+
+
+def stored_view_scales(settings: dict) -> tuple[float, ...]:
+    """Of settings as any version stored them; before 0.6.0 there was one scale."""
+    one = settings.get("view_scale", FIRST_VIEW_SCALE)
+    return tuple(settings.get("view_scales", (one,)))
+
+
+def stored(settings: dict) -> Config:
+    """The settings that a checkpoint of any version holds."""
+    others = {name: value for name, value in settings.items() if name != "view_scale"}
+    return Config(**others | {"view_scales": stored_view_scales(settings)})
 
 
 def _parse(path: Path) -> dict:
@@ -117,5 +134,10 @@ def read(path: Path) -> dict:
         if any(side * scale % STRIDE for side in WINDOW):
             raise ValueError(
                 f"{path}: scale {scale} makes {WINDOW[0]}×{WINDOW[1]} no multiple of {STRIDE}"
+            )
+    for scale in settings.get("view_scales", (1.0,)):
+        if scale < 1 or scale * VIEW_MULTIPLE % 1:
+            raise ValueError(
+                f"{path}: view scale {scale} is below 1 or no multiple of 1/{VIEW_MULTIPLE}"
             )
     return settings

@@ -99,7 +99,7 @@ def collect(out: Path, config_file: Path) -> dict:
         runs[str(fold)] = {
             "source_commit": settings["source_commit"],
             "epochs": len(log),
-            "minutes": float(log[-1]["minutes"]),
+            "minutes": float(log[-1]["minutes"]) if log else 0.0,
             "start_from_sha256": settings["start_from_sha256"],
         }
         rows = json.loads((folder / "held_out.json").read_text())
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--jobs must be 1 or more")
     try:
         settings = config.read(arguments.config)
-        if not (settings.get("minutes") or settings.get("epochs")):
+        if not {"minutes", "epochs"} & settings.keys():
             raise ValueError(f"{arguments.config}: needs a budget, minutes or epochs")
         if failed := train(arguments):
             logs = ", ".join(str(fold_folder(arguments.out, f) / "fit.log") for f in failed)
@@ -164,6 +164,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.out / "decision.json",
             summary.decision,
             summary.measured(),
+            result["settings"]["view_scales"],
         )
         comparison.keep(result, arguments.artifacts)
         comparison.write_report(arguments.artifacts)

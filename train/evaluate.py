@@ -1,5 +1,7 @@
 """Whole images through the network, and their Dice."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,9 @@ MISSED = 0.1
 
 AIR = -1e4
 """Logit of tumour where there is no body: a probability of 0 whatever the calibration."""
+VIEW_MULTIPLE = 8
+"""Images are padded to multiples of this before they are seen larger, so that every multiple of an
+eighth makes whole numbers of pixels: nothing shifts against the image."""
 
 View = tuple[float, bool]
 """Scale, and whether mirrored."""
@@ -23,9 +28,9 @@ Views = tuple[View, ...]
 """Those of an image whose logits are averaged."""
 
 
-def views_at(scale: float) -> Views:
-    """The image and its mirror image, both at that scale."""
-    return (scale, False), (scale, True)
+def views_at(scales: Iterable[float]) -> Views:
+    """The image and its mirror image at each of the scales."""
+    return tuple((scale, mirrored) for scale in scales for mirrored in (False, True))
 
 
 def pad(image: Tensor, multiple: int) -> Tensor:
@@ -37,13 +42,12 @@ def pad(image: Tensor, multiple: int) -> Tensor:
 def logits_of_view(network: MobileNetUNet, uptake: Tensor, scale: float, mirrored: bool) -> Tensor:
     """1×1×H×W uptake of any size -> 1×1×H×W logits of it as scaled and mirrored.
 
-    scale: a multiple of a quarter, at least 1.
+    scale: a multiple of 1/VIEW_MULTIPLE, at least 1.
     """
     height, width = uptake.shape[-2:]
     view = uptake.flip(3) if mirrored else uptake
     if scale != 1:
-        # Of multiples of 4, all scales make whole numbers: nothing shifts against the image.
-        view = F.interpolate(pad(view, 4), scale_factor=scale, mode="bilinear")
+        view = F.interpolate(pad(view, VIEW_MULTIPLE), scale_factor=scale, mode="bilinear")
     logits = network.half_resolution_logits(pad(view, STRIDE))
     logits = F.interpolate(logits, scale_factor=2 / scale, mode="bilinear")
     logits = logits[:, :, :height, :width]
@@ -54,12 +58,14 @@ class Segmentation(nn.Module):
     """Everything between uptake and logits: image cleaned, upright, without the air beside the
     body; network; all that undone.
 
-    view_scale: at which the network sees an image and its mirror image.
+    view_scales: at which the network sees an image and its mirror image.
     """
 
-    def __init__(self, network: MobileNetUNet, upright: canonical.Upright, view_scale: float):
+    def __init__(
+        self, network: MobileNetUNet, upright: canonical.Upright, view_scales: Sequence[float]
+    ):
         super().__init__()
-        self.network, self.upright, self.views = network, upright, views_at(view_scale)
+        self.network, self.upright, self.view_scales = network, upright, tuple(view_scales)
 
     def prepare(self, uptake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """1×1×H×W float uptake in 0..1 of any size -> the same clean and upright, whether it was on
@@ -71,7 +77,8 @@ class Segmentation(nn.Module):
 
     def logits(self, body: Tensor) -> Tensor:
         """1×1×H×W uptake, clean and upright -> 1×1×H×W logits, the mean of all views'."""
-        logits = [logits_of_view(self.network, body, *view) for view in self.views]
+        views = views_at(self.view_scales)
+        logits = [logits_of_view(self.network, body, *view) for view in views]
         return sum(logits) / len(logits)
 
     def forward(self, uptake: Tensor) -> Tensor:

@@ -54,7 +54,10 @@ def fit(run: Run, cases: list[Case]) -> None:
             run.start_from(patients, controls, facts)
         write_json(run.out / "folds.json", facts)
         write_json(run.out / "config.json", asdict(run.config))
+        if run.finished():  # there is nothing to train, only to measure
+            run.save()
     write_json(run.out / "upright.json", run.learn_upright(training))
+    report.write_csv(log, report.LOG_COLUMNS, rows)
     while not run.finished():
         loss = run.train_epoch(patients, controls, donors)
         dice = evaluate.dice_of_patients(run.predict(held_out_patients), held_out)
@@ -84,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     budget = parser.add_mutually_exclusive_group()
     parser.add_argument("--config", type=Path, help="settings as in train/experiments/*.toml")
     budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
-    budget.add_argument("--epochs", type=int, help="epochs, 300 steps each")
+    budget.add_argument("--epochs", type=int, help="epochs, 300 steps each; 0: only measure")
     parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
     parser.add_argument("--encoder-weights", type=Path, help="torchvision mobilenet_v2 state dict")
     parser.add_argument(
@@ -109,7 +112,7 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
         if not last.is_file():
             parser.error(f"{last} does not exist; start the run without --resume")
         state = torch.load(last, map_location=device, weights_only=True)
-        run = Run(Config(**state["config"]), arguments.out, device)
+        run = Run(config.stored(state["config"]), arguments.out, device)
         run.restore(state)
         return run, arguments.data or Path(run.config.data)
     if last.exists():
@@ -117,10 +120,8 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
     if arguments.data is None:
         parser.error("--data is needed to start a run")
     settings = config.read(arguments.config) if arguments.config else {}
-    if arguments.minutes or arguments.epochs:
+    if arguments.minutes is not None or arguments.epochs is not None:
         settings |= {"minutes": arguments.minutes, "epochs": arguments.epochs}
-    if ((settings.get("minutes") or 0) > 0) + ((settings.get("epochs") or 0) > 0) != 1:
-        parser.error("give one budget above zero: --minutes M or --epochs N")
     settings.setdefault("precision", "bfloat16" if device.type == "cuda" else "float32")
     for name in ("seed", "precision", "encoder_weights", "start_from"):
         if (value := getattr(arguments, name)) is not None:
@@ -129,6 +130,13 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
         settings |= {"teachers": teachers, "teachers_sha256": teacher.digests(teachers)}
     elif "teacher_share" in settings:
         parser.error("teacher_share needs --teacher")
+    minutes, epochs = settings.get("minutes") or 0, settings.get("epochs")
+    only_measured = epochs == 0 and not minutes and "start_from" in settings
+    if not only_measured and (minutes > 0) + ((epochs or 0) > 0) != 1:
+        parser.error(
+            "give one budget above zero, --minutes M or --epochs N; --epochs 0 with --start-from "
+            "measures a network as it is"
+        )
     if start := settings.get("start_from"):
         settings["start_from_sha256"] = sha256(checkpoint.file_of(Path(start)))
     elif settings.get("start_share"):

@@ -1,6 +1,6 @@
 """What a network says of people it was not trained on, as numbers: one record for each person."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,13 +131,15 @@ def _reached(row: dict, variant: str = "dice") -> float:
     return row["seen"][variant]["reached"] if "seen" in row else row["reached"]
 
 
-def write_decision(path: Path, decided: Decision, measured: str) -> None:
+def write_decision(
+    path: Path, decided: Decision, measured: str, view_scales: Sequence[float]
+) -> None:
     """What the export needs to draw masks, and how good that was measured to be.
 
-    Only of a calibration.
+    Only of a calibration, which is right for images seen at these scales.
     """
     numbers = {"calibration": vars(decided.setting), "least_probability": decided.least_probability}
-    write_json(path, numbers | {"measured": measured})
+    write_json(path, numbers | {"view_scales": list(view_scales), "measured": measured})
 
 
 def read_decision(content: dict) -> Decision:

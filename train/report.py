@@ -69,7 +69,7 @@ def held_out_figures(run: Run, held_out: list[Case]) -> None:
         f"{(nested < evaluate.MISSED).sum()} of {len(nested)} held-out patients"
     )
     write_json(run.out / "held_out.json", rows)
-    oof.write_decision(run.out / "decision.json", decided, measured)
+    oof.write_decision(run.out / "decision.json", decided, measured, run.config.view_scales)
     empty = decision.empty(scores, decided)
     print(
         f"Dice {measured}, each at the decision best for the others; "

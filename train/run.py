@@ -162,6 +162,7 @@ class Run:
         if sha256(checkpoint.file_of(path)) != self.config.start_from_sha256:
             raise ValueError(f"{path} is not what the run was started from")
         warm_start.copy(self.network, self._other_network(path, patients, controls, facts))
+        self.average.module.load_state_dict(self.network.state_dict())
 
     def learn_from(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
         """Let the config's teachers teach; facts as in folds.json. Raises ValueError."""
@@ -214,6 +215,8 @@ class Run:
         """Share of the run done, by time where a time budget is set, else by steps."""
         if self.config.minutes is not None:
             return min(1.0, (self.seconds + time.monotonic() - since) / 60 / self.config.minutes)
+        if not self.config.epochs:
+            return 1.0
         return (self.epoch + step / self.config.steps_per_epoch) / self.config.epochs
 
     def train_epoch(self, patients: list[Case], controls: list[Case], donors: list[Donor]) -> float:
@@ -271,7 +274,7 @@ class Run:
 
     def segmentation(self) -> evaluate.Segmentation:
         """The averaged network as it is exported; after `learn_upright` only."""
-        return evaluate.Segmentation(self.average.module, self.upright, self.config.view_scale).to(
+        return evaluate.Segmentation(self.average.module, self.upright, self.config.view_scales).to(
             self.device
         )
 
