@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.out / "decision.json",
             summary.decision,
             summary.measured(),
-            result["settings"]["view_scales"],
+            config.stored_view_scales(result["settings"]),
         )
         comparison.keep(result, arguments.artifacts)
         comparison.write_report(arguments.artifacts)
