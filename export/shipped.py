@@ -10,7 +10,6 @@ from train.canonical import Upright
 from train.config import stored_view_scales
 from train.decision import Decision
 from train.evaluate import Segmentation
-from train.network import MobileNetUNet
 
 OF_THE_RUN = ("name", "source_commit", "data_fingerprint", "training", "folds")
 INT8_SUFFIX = "-int8"
@@ -30,7 +29,7 @@ def segmentation_of(model: onnx.ModelProto) -> Segmentation:
     upright = next((v for k, v in weights.items() if k.endswith("upright.weights")), None)
     if upright is None:
         raise ValueError("the model holds no weights that tell which way up a body is")
-    network = MobileNetUNet()
+    network = warm_start.network_like(model)
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(2, 1, 256, 256, generator=generator)]
     warm_start.load(network, model, batches)

@@ -32,12 +32,17 @@ def network() -> MobileNetUNet:
 
 @pytest.fixture(scope="module")
 def folded(network) -> onnx.ModelProto:
+    return _fold(network)
+
+
+def _fold(network: MobileNetUNet) -> onnx.ModelProto:
     """What the export leaves of it: convolutions with the norms folded in."""
     arrays = {"head.weight": network.head.weight, "head.bias": network.head.bias}
     for name, conv, norm in warm_start.normed_convolutions(network):
         factor = norm.weight / (norm.running_var + norm.eps).sqrt()
         arrays[f"{name}.weight"] = conv.weight * factor[:, None, None, None]
         arrays[f"{name}.bias"] = norm.bias - norm.running_mean * factor
+    arrays |= {f"context.{name}": value for name, value in network.context.named_parameters()}
     initializers = [
         onnx.numpy_helper.from_array(value.detach().numpy(), f"segmentation.network.{name}")
         for name, value in arrays.items()
@@ -58,6 +63,19 @@ def test_the_network_does_what_the_file_does(network, folded):
     image = torch.rand(1, 1, 192, 128)
     with torch.no_grad():
         assert torch.allclose(other(image), network(image), atol=1e-3, rtol=1e-3)
+
+
+def test_a_context_is_read_too():
+    torch.manual_seed(0)
+    network = MobileNetUNet(context=True).eval()
+    nn.init.normal_(network.context.transform[-1].weight)
+    model = _fold(network)
+    onnx.helper.set_model_props(model, {"training": '{"context": true}'})
+    other = warm_start.network_like(model)
+    warm_start.load(other, model, _batches())
+    image = torch.rand(1, 1, 192, 128)
+    with torch.no_grad():
+        assert torch.allclose(other.eval()(image), network(image), atol=1e-3, rtol=1e-3)
 
 
 def test_it_does_nearly_the_same_with_the_statistics_of_a_batch(folded):

@@ -68,7 +68,11 @@ def refuse_leak(model: onnx.ModelProto, fold: int | None, data: str, seed: int) 
 def network_like(model: onnx.ModelProto) -> MobileNetUNet:
     """An untrained network of the size that the model says to have."""
     told = json.loads(facts(model).get("training", "{}"))
-    return MobileNetUNet(told.get("width", 1.0), told.get("full_resolution", False))
+    return MobileNetUNet(
+        told.get("width", 1.0),
+        told.get("full_resolution", False),
+        context=told.get("context", False),
+    )
 
 
 def copy(network: MobileNetUNet, other: MobileNetUNet) -> None:
@@ -92,6 +96,8 @@ def load(network: MobileNetUNet, model: onnx.ModelProto, batches: Iterable[Tenso
             for name, conv, norm in normed:
                 conv.weight.copy_(weights[f"{name}.weight"])
                 norm.bias.copy_(weights[f"{name}.bias"])
+            for name, parameter in network.context.named_parameters():
+                parameter.copy_(weights[f"context.{name}"])
             network.head.weight.copy_(weights["head.weight"])
             network.head.bias.copy_(weights["head.bias"])
     except (KeyError, RuntimeError) as error:
