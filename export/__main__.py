@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
             if cases and dataset.fingerprint(cases) != folds["data"]:
                 raise ValueError(f"{arguments.data}: not the data that the run was trained on")
         decision, view_scales, measured = load_decision(
-            arguments.decision or arguments.run / "decision.json"
+            arguments.decision or arguments.run / "decision.json", segmentation.view_scales
         )
         segmentation.view_scales = view_scales
         module = PixelsToMask(segmentation, decision).eval()

@@ -51,7 +51,7 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
         if config.fold is None or dataset.fingerprint(cases) != folds["data"]:
             raise ValueError(f"{run}: expected a run on these data that held a fold out")
         held_out = {name for name, fold in folds["folds"].items() if fold == config.fold}
-        decision, *_ = load_decision(run / "decision.json")
+        decision, *_ = load_decision(run / "decision.json", segmentation.view_scales)
         module = PixelsToMask(segmentation, decision).eval()
         model = onnx_file.to_onnx(module)
         quantised = int8.quantise(model, int8.calibration_images(cases, held_out))

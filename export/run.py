@@ -11,7 +11,7 @@ from serve import __version__
 from serve.phantom import phantom
 from train import checkpoint, oof
 from train.canonical import Upright
-from train.config import PATHS, Config, stored_view_scales
+from train.config import PATHS, Config
 from train.dataset import FOLDS
 from train.decision import Decision
 from train.evaluate import Segmentation
@@ -32,14 +32,18 @@ def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
     return Segmentation(network, Upright(upright), config.view_scales).eval(), config, folds
 
 
-def load_decision(path: Path) -> tuple[Decision, tuple[float, ...], str]:
+def load_decision(
+    path: Path, own_scales: tuple[float, ...]
+) -> tuple[Decision, tuple[float, ...], str]:
     """What is tumour where images are seen at which scales, and how good that was measured to be.
 
+    own_scales: those of the run or file that is decided; before version 0.6.0 a decision said none.
     Raises ValueError.
     """
     try:
         content = json.loads(path.read_text())
-        return oof.read_decision(content), stored_view_scales(content), content["measured"]
+        view_scales = tuple(content.get("view_scales", own_scales))
+        return oof.read_decision(content), view_scales, content["measured"]
     except OSError as error:
         raise ValueError(
             f"{path}: {error.strerror}; let the run finish first (python -m train.fit --resume), "

@@ -12,7 +12,7 @@ import torch
 from export import __main__ as export
 from export import int8, onnx_file, views
 from export.graph import PixelsToMask
-from export.run import load_run
+from export.run import load_decision, load_run
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
@@ -206,6 +206,15 @@ def test_images_are_seen_at_the_scales_that_the_decision_was_made_for(
     out = ["--out", str(tmp_path / "model.onnx")]
     export.main(["--run", str(run), "--decision", str(decision), *out])
     assert modules[0].segmentation.view_scales == (1.0, 1.5)
+
+
+def test_a_decision_that_says_no_scales_leaves_those_of_what_it_is_given_to(tmp_path):
+    path = Path(decide(tmp_path / "decision.json", 1e9))
+    content = json.loads(path.read_text())
+    content.pop("view_scales", None)
+    path.write_text(json.dumps(content))
+    _, view_scales, _ = load_decision(path, (1.0, 1.5))
+    assert view_scales == (1.0, 1.5)
 
 
 def test_an_8_bit_twin_is_refused_when_it_loses_dice_or_draws_other_masks():

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from train.config import Config, stored
-from train.network import MobileNetUNet
+from train.network import MobileNetUNet, network_of
 
 FILE = "last.pt"
 """The checkpoint in a run's folder."""
@@ -54,8 +54,7 @@ def read_unseeing(run: Path, fold: int | None, facts: dict) -> dict:
 
 def averaged_network(state: dict) -> MobileNetUNet:
     """The network of a checkpoint's averaged weights, in evaluation mode."""
-    config = stored(state["config"])
-    network = MobileNetUNet(config.width, config.full_resolution, context=config.context)
+    network = network_of(state["config"])
     prefix = "module."
     network.load_state_dict(
         {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}

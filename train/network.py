@@ -4,6 +4,7 @@ Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottle
 (arXiv 1801.04381); Ronneberger et al. 2015, "U-Net" (arXiv 1505.04597).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -221,6 +222,12 @@ class MobileNetUNet(nn.Module):
         """
         logits = self.half_resolution_logits(uptake)
         return F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def network_of(settings: Mapping) -> MobileNetUNet:
+    """An untrained network as the settings of a run of any version ask for it."""
+    names = ("width", "full_resolution", "drop_path", "context")
+    return MobileNetUNet(**{name: settings[name] for name in names if name in settings})
 
 
 def load_encoder_weights(network: MobileNetUNet, path: Path) -> None:

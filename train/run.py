@@ -17,7 +17,7 @@ from train.config import Config
 from train.dataset import Case
 from train.files import replacing
 from train.join import join
-from train.network import MobileNetUNet, load_encoder_weights
+from train.network import MobileNetUNet, load_encoder_weights, network_of
 from train.provenance import sha256
 from train.teacher import Teachers
 from train.transplant import Donor, transplant
@@ -87,9 +87,7 @@ class Run:
     def __init__(self, config: Config, out: Path, device: torch.device):
         self.config, self.out, self.device = config, out, device
         torch.manual_seed(config.seed)
-        network = MobileNetUNet(
-            config.width, config.full_resolution, config.drop_path, config.context
-        )
+        network = network_of(asdict(config))
         if config.encoder_weights:
             load_encoder_weights(network, Path(config.encoder_weights))
         self.network = network.to(device, memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from train.network import MobileNetUNet
+from train.network import MobileNetUNet, network_of
 
 FILTER_RMS = 0.15
 """Root mean square to which each filter is scaled; the norm behind it takes the factor back.
@@ -67,12 +67,7 @@ def refuse_leak(model: onnx.ModelProto, fold: int | None, data: str, seed: int) 
 
 def network_like(model: onnx.ModelProto) -> MobileNetUNet:
     """An untrained network of the size that the model says to have."""
-    told = json.loads(facts(model).get("training", "{}"))
-    return MobileNetUNet(
-        told.get("width", 1.0),
-        told.get("full_resolution", False),
-        context=told.get("context", False),
-    )
+    return network_of(json.loads(facts(model).get("training", "{}")))
 
 
 def copy(network: MobileNetUNet, other: MobileNetUNet) -> None:
