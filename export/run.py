@@ -24,6 +24,11 @@ def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
     Raises ValueError where a file of the run is missing or the run has not been finished.
     """
     state, config, folds = checkpoint.read(run)
+    if not checkpoint.finished(state):
+        raise ValueError(
+            f"{run}: the run was interrupted; let it finish first "
+            f"(python -m train.fit --resume --out {run})"
+        )
     try:
         upright = json.loads((run / "upright.json").read_text())
     except OSError as error:

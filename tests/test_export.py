@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,16 @@ def test_images_are_seen_at_the_scales_that_the_decision_was_made_for(
     out = ["--out", str(tmp_path / "model.onnx")]
     export.main(["--run", str(run), "--decision", str(decision), *out])
     assert modules[0].segmentation.view_scales == (1.0, 1.5)
+
+
+def test_a_run_that_was_interrupted_is_refused(run, tmp_path, capsys):
+    interrupted = shutil.copytree(run, tmp_path / "run")
+    state = torch.load(interrupted / "last.pt", weights_only=True)
+    torch.save(state | {"epoch": 0}, interrupted / "last.pt")
+    out = tmp_path / "model.onnx"
+    assert export.main(["--run", str(interrupted), "--out", str(out)]) == 2
+    assert "the run was interrupted; let it finish first" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_decision_that_says_no_scales_leaves_those_of_what_it_is_given_to(tmp_path):

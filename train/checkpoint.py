@@ -30,6 +30,14 @@ def read(run: Path) -> tuple[dict, Config, dict]:
     return state, stored(state["config"]), folds
 
 
+def finished(state: dict) -> bool:
+    """Whether the run has used its budget up."""
+    config = stored(state["config"])
+    if config.minutes is not None:
+        return state["seconds"] >= 60 * config.minutes
+    return state["epoch"] >= (config.epochs or 0)
+
+
 def file_of(path: Path) -> Path:
     """What holds the network: in a folder its checkpoint, or else KEPT; any other path itself."""
     if not path.is_dir():
