@@ -11,7 +11,7 @@ from train.network import MobileNetUNet, network_of
 FILE = "last.pt"
 """The checkpoint in a run's folder."""
 KEPT = "model.int8.onnx"
-"""What is left of a run in artifacts/fold-K, where its checkpoint is gone."""
+"""What artifacts/ keeps of a run, whose checkpoint may be gone."""
 
 
 def read(run: Path) -> tuple[dict, Config, dict]:

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder-weights", type=Path, help="torchvision mobilenet_v2 state dict")
     parser.add_argument(
         "--start-from", type=Path, metavar="PATH",
-        help="go on from the network of a finished run, of artifacts/fold-K or of a model.onnx",
+        help="go on from a finished run, from artifacts/NAME/fold-K or from a model.onnx",
     )  # fmt: skip
     parser.add_argument(
         "--teacher", type=Path, action="append", metavar="PATH",
