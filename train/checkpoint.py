@@ -32,10 +32,7 @@ def read(run: Path) -> tuple[dict, Config, dict]:
 
 def finished(state: dict) -> bool:
     """Whether the run has used its budget up."""
-    config = stored(state["config"])
-    if config.minutes is not None:
-        return state["seconds"] >= 60 * config.minutes
-    return state["epoch"] >= (config.epochs or 0)
+    return stored(state["config"]).progress(state["epoch"], state["seconds"]) >= 1
 
 
 def file_of(path: Path) -> Path:

@@ -64,6 +64,12 @@ class Config:
         for name in ("view_scales", "teachers", "teachers_sha256"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
+    def progress(self, epochs: float, seconds: float) -> float:
+        """Share of the budget, 0..1, that so many epochs in so many seconds use up."""
+        if self.minutes is not None:
+            return min(1.0, seconds / 60 / self.minutes)
+        return epochs / self.epochs if self.epochs else 1.0
+
 
 PATHS = ("data", "start_from", "teachers")
 """Settings that mean something on one machine only; digests say what was there."""

@@ -211,11 +211,10 @@ class Run:
 
     def progress(self, step: int, since: float) -> float:
         """Share of the run done, by time where a time budget is set, else by steps."""
-        if self.config.minutes is not None:
-            return min(1.0, (self.seconds + time.monotonic() - since) / 60 / self.config.minutes)
-        if not self.config.epochs:
-            return 1.0
-        return (self.epoch + step / self.config.steps_per_epoch) / self.config.epochs
+        return self.config.progress(
+            self.epoch + step / self.config.steps_per_epoch,
+            self.seconds + time.monotonic() - since,
+        )
 
     def train_epoch(self, patients: list[Case], controls: list[Case], donors: list[Donor]) -> float:
         """config.steps_per_epoch steps, fewer when the time is up; return the mean loss."""
