@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from export.graph import PixelsToMask
 from export.joined import PREPARED, join
 from serve.phantom import phantom
+from serve.segmenter import keep_int8_exact
 from train.files import replacing
 
 OPSET = 20
@@ -136,8 +137,10 @@ def stamp(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """An onnxruntime session of the graph, on the CPU."""
+    options = onnxruntime.SessionOptions()
+    keep_int8_exact(options)
     return onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
 
 

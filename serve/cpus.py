@@ -4,11 +4,14 @@ what they are good at."""
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 # Names in /proc/cpuinfo of instructions that multiply 8-bit numbers and add them up in 32 bits.
 INT8_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "asimddp"}
+
+X86 = {"x86_64", "amd64"}  # as Linux and Windows say
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -33,6 +36,16 @@ def multiplies_int8(root: Path = Path("/")) -> bool:
     except OSError:
         return False
     return not INT8_DOT_PRODUCTS.isdisjoint(text.split())
+
+
+def saturates_int8(root: Path = Path("/")) -> bool:
+    """Return whether 8-bit convolutions may overflow, which would change masks without a word.
+
+    On x86 without those instructions, onnxruntime adds products up in 16 bits ("Quantize ONNX
+    models", its documentation, on AVX2). True as well where an x86 CPU's instructions are not
+    known. `root` is where /proc is looked for.
+    """
+    return platform.machine().lower() in X86 and not multiplies_int8(root)
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -91,9 +91,8 @@ class Settings:
 
 
 def shipped_model(root: Path = Path("/")) -> Path:
-    """Return the shipped file for this CPU: 8 bits where that is faster and exact, else float32.
+    """Return the shipped file for this CPU: 8 bits where that is faster, else float32.
 
-    Without instructions for it, 8-bit products are added up in 16 bits on x86, which saturates.
     The file is found wherever the server is started. `root` is where /proc is looked for.
     """
     return PROJECT / (INT8 if multiplies_int8(root) else FLOAT32)

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from serve.contract import dice
 from serve.phantom import phantom
 from serve.segmenter import ArtifactError, Baseline, Segmenter, read_checked
 from tests.conftest import SHIPPED, TINY_METADATA, write_artifact, write_checksum
@@ -29,6 +30,16 @@ def test_mask_has_the_image_s_shape_and_two_values(kind, shape, artifact):
     assert mask.dtype == np.uint8
     assert np.isin(mask, (0, 255)).all()
     np.testing.assert_array_equal(mask, segmenter(pixels))
+
+
+@pytest.mark.parametrize("saturates", [None, True], ids=["this CPU", "one that overflows"])
+def test_eight_bits_change_no_mask_on_any_cpu(monkeypatch, saturates):
+    if saturates:
+        monkeypatch.setattr("serve.segmenter.saturates_int8", lambda: True)
+    float32, int8 = map(Segmenter.load, SHIPPED)
+    for seed in range(3):
+        pixels, _ = phantom(seed=seed)
+        assert dice(float32(pixels), int8(pixels)) > 0.95
 
 
 def test_baseline_is_the_challenge_s_threshold():

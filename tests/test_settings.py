@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.cpus import available_cpus
+from serve.cpus import available_cpus, saturates_int8
 from serve.settings import FLOAT32, INT8, PROJECT, VARIABLES, Settings, SettingsError, shipped_model
 
 
@@ -33,6 +33,26 @@ def test_eight_bits_are_served_where_the_cpu_has_instructions_for_them(tmp_path,
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
     assert shipped_model(tmp_path) == PROJECT / file
+
+
+@pytest.mark.parametrize(
+    ("machine", "line", "saturates"),
+    [
+        ("x86_64", "flags\t\t: fpu avx2 avx512f avx512_vnni", False),
+        ("x86_64", "flags\t\t: fpu avx avx2", True),
+        ("AMD64", None, True),
+        ("aarch64", "Features\t: fp asimd", False),
+        ("arm64", None, False),
+    ],
+)
+def test_eight_bits_overflow_on_x86_without_instructions_for_them(
+    tmp_path, monkeypatch, machine, line, saturates
+):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    if line:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert saturates_int8(tmp_path) is saturates
 
 
 def test_an_unknown_cpu_is_served_float32(tmp_path):
