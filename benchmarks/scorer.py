@@ -23,7 +23,7 @@ import argparse
 import csv
 import io
 import sys
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from time import perf_counter
 
@@ -37,6 +37,7 @@ from tqdm import tqdm
 from benchmarks import client, compare, gallery
 from benchmarks.cases import Case, choose, find_cases, in_fold, listed
 from benchmarks.common import UsageError, percentile, prepare, write_whole
+from benchmarks.lost import Lost, lost
 from serve import contract
 
 
@@ -44,11 +45,12 @@ from serve import contract
 class Result:
     """How one case went: Dice in [0, 1], areas in pixels, `fault` empty when the answer was good.
 
-    `mask` is uint8 H×W of 0 and 255, all 0 when there was no good answer.
+    `lost` says what to. `mask` is uint8 H×W of 0 and 255, all 0 when there was no good answer.
     """
 
     case: Case
     dice: float
+    lost: Lost
     truth_pixels: int
     mask_pixels: int
     seconds: float
@@ -103,7 +105,8 @@ def score(case: Case, source: ServerSource | FolderSource) -> Result:
         mask, seconds = np.zeros_like(truth), perf_counter() - start
         dice, fault = 0.0, f"{kind}: {error}"
     truth_pixels, mask_pixels = np.count_nonzero(truth), np.count_nonzero(mask)
-    return Result(case, dice, truth_pixels, mask_pixels, seconds, fault, mask)
+    parts = lost(truth, mask)
+    return Result(case, dice, parts, truth_pixels, mask_pixels, seconds, fault, mask)
 
 
 def summary(results: list[Result], best: float | None = None, worst: int = 5) -> str:
@@ -124,6 +127,11 @@ def summary(results: list[Result], best: float | None = None, worst: int = 5) ->
         low = sum(value < 0.1 for value in scores)
         lines.append(f"mean Dice     {np.mean(scores):.4f}  over {len(scores)} patients")
         lines.append(f"median Dice   {np.median(scores):.4f}")
+        missed, false, outlines = np.mean([astuple(r.lost) for r in patients], axis=0)
+        lines.append(
+            f"lost to       missed lesions {missed:.4f}, false ones {false:.4f}, "
+            f"outlines {outlines:.4f}"
+        )
         lines.append(f"Dice < 0.1    {low / len(scores):.1%}  ({low})")
         if best:
             lines.append(f"scaled score  {np.mean(scores) / best:.4f}  of the best known, {best:g}")
@@ -144,9 +152,12 @@ def to_csv(results: list[Result]) -> str:
     """One row per case; `dice` as compare.py reads it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "group", "dice", "truth_pixels", "mask_pixels", "ms", "fault"])
+    lost_to = [f"lost_to_{field.name}" for field in fields(Lost)]
+    areas = ["truth_pixels", "mask_pixels"]
+    writer.writerow(["case", "group", "dice", *lost_to, *areas, "ms", "fault"])
     for r in results:
-        row = [r.case.name, r.case.group, f"{r.dice:.6f}", r.truth_pixels, r.mask_pixels]
+        shares = [f"{share:.6f}" for share in (r.dice, *astuple(r.lost))]
+        row = [r.case.name, r.case.group, *shares, r.truth_pixels, r.mask_pixels]
         writer.writerow([*row, f"{1000 * r.seconds:.1f}", r.fault])
     return text.getvalue()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from PIL import Image
 
 from benchmarks import client, compare, scorer
 from benchmarks.common import percentile
+from benchmarks.lost import Lost, lost
 from serve import contract
 from tests.fake_server import LESION, fake_server, perfect
 
@@ -243,6 +245,49 @@ def test_the_gallery_is_one_page_worst_first(data: Path, tmp_path: Path) -> None
     assert "3 cases, mean Dice of patients 0.8148" in text
     assert "://" not in text
     assert text.count("data:image/png;base64,") == 6
+
+
+def drawn(*boxes: tuple[int, int, int, int]) -> np.ndarray:
+    """Of (top, bottom, left, right) each."""
+    pixels = np.zeros((20, 20), np.uint8)
+    for top, bottom, left, right in boxes:
+        pixels[top:bottom, left:right] = 255
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (drawn((0, 4, 0, 4), (10, 14, 10, 14)), Lost(0, 0, 0)),
+        (drawn((0, 4, 0, 4)), Lost(1 / 3, 0, 0)),
+        (drawn((0, 4, 0, 4), (10, 14, 10, 14), (6, 8, 0, 4)), Lost(0, 1 / 9, 0)),
+        (drawn((0, 4, 0, 8), (10, 14, 10, 14)), Lost(0, 0, 1 / 5)),
+        (drawn((0, 2, 0, 4), (16, 18, 0, 4)), Lost(3 / 4 - 1 / 3, 6 / 7 - 3 / 4, 1 / 7)),
+        (drawn(), Lost(1, 0, 0)),
+        # Touching by a corner is touching.
+        (drawn((0, 4, 0, 4), (4, 6, 4, 8), (10, 14, 10, 14)), Lost(0, 0, 1 / 9)),
+    ],
+    ids=["nothing", "missed", "false", "outline", "all", "empty", "corner"],
+)
+def test_what_a_dice_is_lost_to(mask: np.ndarray, expected: Lost) -> None:
+    truth = drawn((0, 4, 0, 4), (10, 14, 10, 14))
+    parts = lost(truth, mask)
+    assert dataclasses.astuple(parts) == pytest.approx(dataclasses.astuple(expected))
+    assert sum(dataclasses.astuple(parts)) == pytest.approx(1 - contract.dice(truth, mask))
+
+
+def test_a_mask_of_a_healthy_person_is_lost_to_false_lesions() -> None:
+    assert lost(drawn(), drawn((0, 4, 0, 4))) == Lost(0, 1, 0)
+    assert lost(drawn(), drawn()) == Lost(0, 0, 0)
+
+
+def test_it_is_reported_what_is_lost(data: Path, tmp_path: Path, capsys) -> None:
+    table = tmp_path / "scores.csv"
+    with fake_server(lambda image: png_answer(np.zeros_like(image))) as url:
+        assert score(url, data, "--per-image", table) == 0
+    told = capsys.readouterr().out
+    assert "lost to       missed lesions 1.0000, false ones 0.0000, outlines 0.0000" in told
+    assert {row["lost_to_missed"] for row in rows(table)} == {"1.000000"}
 
 
 def test_ctrl_c_leaves_what_was_scored(data: Path, tmp_path: Path) -> None:
