@@ -1,6 +1,7 @@
 """Folds are trained, put together and reported; what is done is not done again."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -27,8 +28,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _run(folder, *more: str) -> int:
+def _run(folder, *more: str, **other: str) -> int:
     options = {"config": "tiny.toml", "data": "data", "out": "runs", "artifacts": "artifacts"}
+    options |= other
     arguments = [f"--{name}={folder / path}" for name, path in options.items()]
     return crossval.main([*arguments, *more])
 
@@ -70,6 +72,34 @@ def test_what_is_done_is_not_trained_again_and_the_report_stays_the_same(folder)
     assert _run(folder, "--folds", "0", "3") == 0
     assert (folder / "runs/fold-0/last.pt").stat().st_mtime_ns == checkpoint
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_folds_measured_on_another_machine_stay_and_count(folder):
+    shutil.copytree(folder / "artifacts", folder / "cloned")
+    there = {"out": "runs-there", "artifacts": "cloned"}
+    assert _run(folder, "--folds", "1", **there) == 0
+    result = json.loads((folder / "cloned/experiments/tiny.json").read_text())
+    assert list(result["runs"]) == ["0", "1", "3"]
+    assert [row for row in result["people"] if row["fold"] != 1] == _result(folder)["people"]
+    assert len({row["name"] for row in result["people"] if row["fold"] == 1}) == 3
+    decided = json.loads((folder / "runs-there/decision.json").read_text())
+    assert "6 held-out patients of fold 0, 1, 3" in decided["measured"]
+
+
+def test_folds_kept_of_other_settings_are_neither_mixed_nor_thrown_away(folder, capsys):
+    (folder / "other").mkdir()
+    (folder / "other/tiny.toml").write_text(RECIPE.replace("epoch = 2", "epoch = 1\nseed = 5"))
+    before = (folder / "artifacts/experiments/tiny.json").read_bytes()
+    changed = {"config": "other/tiny.toml", "out": "runs-other"}
+    assert _run(folder, "--folds", "0", **changed) == 2
+    assert "fold 3 of another experiment (steps_per_epoch, seed" in capsys.readouterr().err
+    assert (folder / "artifacts/experiments/tiny.json").read_bytes() == before
+
+
+def test_a_run_is_reported_with_its_steps(folder):
+    assert _result(folder)["runs"]["0"]["steps"] == 2
+    text = (folder / "artifacts/EXPERIMENTS.md").read_text()
+    assert "Steps: fold 0: 2 in 0 minutes (float32), fold 3: 2 in 0 minutes (float32)." in text
 
 
 def test_people_measured_by_an_older_version_are_to_be_measured_again(folder, capsys):

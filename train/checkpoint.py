@@ -35,6 +35,11 @@ def finished(state: dict) -> bool:
     return stored(state["config"]).progress(state["epoch"], state["seconds"]) >= 1
 
 
+def steps(state: dict) -> int:
+    """How many steps the run has taken."""
+    return int(state["average"]["n_averaged"])
+
+
 def file_of(path: Path) -> Path:
     """What holds the network: in a folder its checkpoint, or else KEPT; any other path itself."""
     if not path.is_dir():

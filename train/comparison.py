@@ -4,13 +4,12 @@ Only numbers are kept, none of a patient's image.
 """
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from train import decision, evaluate, oof
+from train import decision, evaluate, kept, oof
 from train.calibration import Calibration
 from train.decision import Decision, Scores, ThresholdScores
 from train.figures import plt
@@ -25,15 +24,14 @@ BASELINE = "scratch"
 class Summary:
     """One experiment over everyone it held out.
 
-    nested: Dice of each patient at the decision best for the others; fixed: the same with one
-    threshold for all images, where `nested` is with a calibration. robust: by variant, what the
-    mean loses at `decision`.
+    runs: by fold, as `train.kept.of_runs` has them; nested: Dice of each patient at the decision
+    best for the others; fixed: the same with one threshold for all images, where `nested` is with a
+    calibration. robust: by variant, what the mean loses at `decision`.
     """
 
     name: str
     about: str
-    folds: list[int]
-    minutes: float
+    runs: dict[int, dict]
     patients: list[dict]
     scores: Scores
     decision: Decision
@@ -41,6 +39,14 @@ class Summary:
     robust: dict[str, float]
     empty: float | None
     fixed: np.ndarray | None
+
+    @property
+    def folds(self) -> list[int]:
+        return sorted(self.runs)
+
+    @property
+    def minutes(self) -> float:
+        return float(np.mean([run["minutes"] for run in self.runs.values()]))
 
     @property
     def standard_error(self) -> float:
@@ -66,7 +72,7 @@ def read_log(path: Path) -> list[dict]:
 
 
 def summary(result: dict) -> Summary:
-    """Of what `train.crossval.collect` gives."""
+    """Of what `train.kept.of_runs` gives."""
     people = result["people"]
     scores = oof.scores(people)
     decided = decision.choose(scores)
@@ -75,8 +81,7 @@ def summary(result: dict) -> Summary:
     return Summary(
         name=result["name"],
         about=result["about"],
-        folds=sorted(int(fold) for fold in result["runs"]),
-        minutes=float(np.mean([run["minutes"] for run in result["runs"].values()])),
+        runs={int(fold): run for fold, run in result["runs"].items()},
         patients=oof.patients_of(people),
         scores=scores,
         decision=decided,
@@ -117,26 +122,11 @@ def bootstrap(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def keep(result: dict, artifacts: Path) -> None:
-    """Write an experiment's numbers, one person a line so that a change can be read."""
-    folder = artifacts / "experiments"
-    folder.mkdir(parents=True, exist_ok=True)
-    head = json.dumps({k: v for k, v in result.items() if k != "people"}, indent=1)
-    people = ",\n".join(f"  {json.dumps(row)}" for row in result["people"])
-    with replacing(folder / f"{result['name']}.json") as partial:
-        partial.write_text(f'{head[:-2]},\n "people": [\n{people}\n ]\n}}\n')
-
-
-def results(artifacts: Path) -> list[dict]:
-    """All experiments kept, as `keep` wrote them."""
-    return [json.loads(path.read_text()) for path in sorted(artifacts.glob("experiments/*.json"))]
-
-
 def write_report(artifacts: Path) -> None:
     """EXPERIMENTS.md with its plots, of everything in artifacts/experiments/."""
     folder = artifacts / "experiments"
     summaries = sorted(
-        map(summary, results(artifacts)), key=lambda s: (-len(s.folds), -s.nested.mean())
+        map(summary, kept.read_all(artifacts)), key=lambda s: (-len(s.folds), -s.nested.mean())
     )
     _plot_all(summaries, folder / "dice.png")
     sections = [_details(s, folder) for s in summaries]
@@ -193,7 +183,7 @@ def _details(s: Summary, folder: Path) -> str:
     return f"""## {s.name}
 
 {s.about}
-
+{_steps(s)}
 {s.scores.name.capitalize()}: {s.decision.setting}; least probability \
 {s.decision.least_probability:g}. Lost: {losses}.{_against_fixed(s)}
 
@@ -204,6 +194,16 @@ def _details(s: Summary, folder: Path) -> str:
 ![The decision; Dice and empty controls as it moves; Dice over lesion area]\
 (experiments/{s.name}.png)
 """
+
+
+def _steps(s: Summary) -> str:
+    """A paragraph, of those whose steps are known: versions up to 0.6.0 kept minutes only."""
+    told = [
+        f"fold {fold}: {run['steps']:,} in {run['minutes']:.0f} minutes ({run['precision']})"
+        for fold, run in sorted(s.runs.items())
+        if "steps" in run
+    ]
+    return f"\nSteps: {', '.join(told)}.\n" if told else ""
 
 
 def _against_fixed(s: Summary) -> str:

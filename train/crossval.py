@@ -5,13 +5,13 @@ Trains one network for each fold (`--folds 0 1` for some of them) with `train.fi
 process and folder, `--jobs` at a time: on few cores two runs of one thread each are half as fast
 again as one run of two. Folds that are done are not trained again, those that were interrupted go
 on. Then everyone who was held out is put together: decision.json for the export, a file of numbers
-in artifacts/experiments/, and the table and plots of artifacts/EXPERIMENTS.md.
+in artifacts/experiments/, and the table and plots of artifacts/EXPERIMENTS.md. Folds that this file
+of numbers has and the folder has not were measured elsewhere; they stay, and count.
 
 Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,11 +20,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from train import checkpoint, comparison, config, dataset, oof
+from train import checkpoint, comparison, config, dataset, kept, oof
+from train.kept import done, fold_folder
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
-# Settings of a run, not of the experiment.
-OF_ONE_RUN = {*config.PATHS, "source_commit", "fold", "start_from_sha256", "teachers_sha256"}
 
 
 def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
@@ -49,14 +48,6 @@ def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
             stderr=log,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         )
-
-
-def fold_folder(out: Path, fold: int) -> Path:
-    return out / f"fold-{fold}"
-
-
-def done(out: Path, fold: int) -> bool:
-    return (fold_folder(out, fold) / "decision.json").exists()
 
 
 def train(arguments: argparse.Namespace) -> list[int]:
@@ -84,41 +75,6 @@ def train(arguments: argparse.Namespace) -> list[int]:
                 process.terminate()
                 process.wait()
     return failed
-
-
-def collect(out: Path, config_file: Path) -> dict:
-    """All finished folds of an experiment as one JSON value; ValueError where there are none."""
-    folds = [fold for fold in range(dataset.FOLDS) if done(out, fold)]
-    if not folds:
-        raise ValueError(f"{out}: no fold is done")
-    runs, people = {}, []
-    for fold in folds:
-        folder = fold_folder(out, fold)
-        settings = json.loads((folder / "config.json").read_text())
-        log = comparison.read_log(folder / "log.csv")
-        runs[str(fold)] = {
-            "source_commit": settings["source_commit"],
-            "epochs": len(log),
-            "minutes": float(log[-1]["minutes"]) if log else 0.0,
-            "start_from_sha256": settings["start_from_sha256"],
-        }
-        rows = json.loads((folder / "held_out.json").read_text())
-        if not oof.can_be_calibrated(rows):
-            raise ValueError(
-                f"{folder}: its people were measured by an older version; measure them again with "
-                f"python -m train.fit --resume --out {folder}"
-            )
-        people += [row | {"fold": fold} for row in rows]
-    taught_by = sorted(Path(run).parent.name for run in settings.get("teachers", ()))
-    return {
-        "name": config_file.stem,
-        "about": config.about(config_file),
-        "settings": {k: v for k, v in settings.items() if k not in OF_ONE_RUN},
-        "taught_by": taught_by,
-        "data": json.loads((folder / "folds.json").read_text())["data"],
-        "runs": runs,
-        "people": people,
-    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,7 +114,8 @@ def main(argv: list[str] | None = None) -> int:
             logs = ", ".join(str(fold_folder(arguments.out, f) / "fit.log") for f in failed)
             print(f"error: fold {', '.join(map(str, failed))} failed; see {logs}", file=sys.stderr)
             return 1
-        result = collect(arguments.out, arguments.config)
+        result = kept.of_runs(arguments.out, arguments.config)
+        result = kept.with_kept_folds(result, arguments.artifacts)
         summary = comparison.summary(result)
         oof.write_decision(
             arguments.out / "decision.json",
@@ -166,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             summary.measured(),
             config.stored_view_scales(result["settings"]),
         )
-        comparison.keep(result, arguments.artifacts)
+        kept.write(result, arguments.artifacts)
         comparison.write_report(arguments.artifacts)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
