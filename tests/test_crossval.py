@@ -128,6 +128,23 @@ def test_a_recipe_without_a_budget_is_refused(tmp_path, capsys):
     assert "needs a budget" in capsys.readouterr().err
 
 
+def test_a_machine_s_minutes_and_precision_replace_the_recipe_s(folder):
+    there = {"out": "runs-slow", "artifacts": "slow"}
+    options = ["--folds", "0", "--minutes", "0.01", "--precision", "bfloat16"]
+    assert _run(folder, *options, **there) == 0
+    settings = json.loads((folder / "runs-slow/fold-0/config.json").read_text())
+    assert (settings["minutes"], settings["epochs"]) == (0.01, None)
+    told = json.loads((folder / "slow/experiments/tiny.json").read_text())
+    assert told["runs"]["0"]["precision"] == "bfloat16"
+    assert told["settings"] == _result(folder)["settings"]
+
+
+def test_minutes_are_above_nothing(folder, capsys):
+    with pytest.raises(SystemExit):
+        _run(folder, "--minutes", "0")
+    assert "--minutes must be above 0" in capsys.readouterr().err
+
+
 def test_robustness_is_what_the_mean_loses_at_the_decision():
     steps = len(THRESHOLDS)
     people = []

@@ -10,6 +10,8 @@ from train.augment import WINDOW
 from train.evaluate import VIEW_MULTIPLE
 from train.network import STRIDE
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Config:

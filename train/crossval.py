@@ -21,6 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from train import checkpoint, comparison, config, dataset, kept, oof
+from train.config import PRECISIONS
 from train.kept import done, fold_folder
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
@@ -38,6 +39,9 @@ def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
         command += ["--fold", str(fold)]
         if arguments.start_from:
             command += ["--start-from", str(fold_folder(arguments.start_from, fold))]
+        for name in ("minutes", "precision"):
+            if (value := getattr(arguments, name)) is not None:
+                command += [f"--{name}", str(value)]
         for teachers in arguments.teachers:
             command += ["--teacher", str(fold_folder(teachers, fold))]
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
@@ -96,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
         "--start-from", type=Path, metavar="OUT",
         help="--out of another recipe, from whose networks each fold goes on",
     )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, help="of each run, in place of the recipe's: machines differ"
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="as well; float32 on CPUs without AMX or AVX512-BF16",
+    )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
     parser.add_argument("--artifacts", type=Path, default=ARTIFACTS, help="where the report goes")
     return parser
@@ -106,9 +117,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.jobs < 1:
         parser.error("--jobs must be 1 or more")
+    if arguments.minutes is not None and arguments.minutes <= 0:
+        parser.error("--minutes must be above 0")
     try:
         settings = config.read(arguments.config)
-        if not {"minutes", "epochs"} & settings.keys():
+        if arguments.minutes is None and not {"minutes", "epochs"} & settings.keys():
             raise ValueError(f"{arguments.config}: needs a budget, minutes or epochs")
         if failed := train(arguments):
             logs = ", ".join(str(fold_folder(arguments.out, f) / "fit.log") for f in failed)

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what teaches, as --start-from; it must have held out the same fold; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"),
+        "--precision", choices=config.PRECISIONS,
         help="bfloat16 is the default on CUDA; on a CPU it pays where AMX or AVX512-BF16 is there",
     )  # fmt: skip
     return parser
