@@ -219,7 +219,7 @@ def test_no_epochs_measure_the_network_that_is_there(first_stage):
     measured = _averaged(first_stage / "as-it-is/fold-1")
     assert all(torch.equal(measured[name], first[name]) for name in first if "module." in name)
     told = json.loads((first_stage / "artifacts/experiments/as-it-is.json").read_text())
-    assert told["runs"]["1"] | {"epochs": 0, "minutes": 0.0} == told["runs"]["1"]
+    assert told["runs"]["1"] | {"steps": 0, "minutes": 0.0} == told["runs"]["1"]
     before, after = (
         json.loads((first_stage / name / "fold-1/held_out.json").read_text())
         for name in ("first", "as-it-is")
