@@ -12,10 +12,11 @@ from export import int8, onnx_file, shipped
 from export.graph import PixelsToMask
 from export.run import load_decision, load_run
 from serve.phantom import phantom
-from train import comparison, dataset, oof
+from train import dataset, oof
 from train.calibration import Calibration
 from train.decision import Decision, nested_dice, standard_error
 from train.evaluate import Segmentation
+from train.files import read_csv
 from train.network import MobileNetUNet
 
 CALIBRATION_PHANTOMS = 6
@@ -66,7 +67,7 @@ def trained(runs: list[Path], cases: list[dataset.Case]) -> dict[tuple[float, bo
             {"float32": dice, "int8": dice + float(after - before)},
             standard_error(nested),
             len(judged),
-            len(comparison.read_log(run / "log.csv")),
+            len(read_csv(run / "log.csv")),
         )
     return found
 

@@ -3,7 +3,6 @@
 Only numbers are kept, none of a patient's image.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +63,6 @@ class Summary:
             f"{np.median(self.nested):.4f}, below {evaluate.MISSED}: {self.missed} of "
             f"{len(self.nested)} held-out patients of fold {folds}"
         )
-
-
-def read_log(path: Path) -> list[dict]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def summary(result: dict) -> Summary:

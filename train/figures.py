@@ -1,6 +1,5 @@
 """Pictures of a run: learning curves and a sheet of previews."""
 
-import csv
 from pathlib import Path
 
 import matplotlib
@@ -8,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from train.dataset import Case
-from train.files import replacing
+from train.files import read_csv, replacing
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -20,8 +19,7 @@ PREVIEW_COLUMNS = 4
 
 def learning_curves(log: Path, out: Path) -> None:
     """Draw loss and held-out Dice over the epochs of a CSV log into the PNG `out`."""
-    with log.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(log)
     epochs = [int(row["epoch"]) for row in rows]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
     left.plot(epochs, [float(row["train_loss"]) for row in rows])

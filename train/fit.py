@@ -7,7 +7,6 @@ the held-out patients again. Exit codes: 0 done, 2 bad input, 130 interrupted.
 """
 
 import argparse
-import csv
 import json
 import sys
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from train import checkpoint, config, dataset, evaluate, figures, report, teacher
 from train.config import Config
 from train.dataset import Case
-from train.files import write_json
+from train.files import read_csv, write_csv, write_json
 from train.provenance import sha256, source_commit
 from train.run import Run
 from train.transplant import Donor
@@ -47,8 +46,7 @@ def fit(run: Run, cases: list[Case]) -> None:
     if run.epoch:
         if json.loads((run.out / "folds.json").read_text()) != facts:
             raise dataset.DataError("the data are not those that the run was started with")
-        with log.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= run.epoch]
+        rows = [row for row in read_csv(log) if int(row["epoch"]) <= run.epoch]
     else:
         if run.config.start_from:
             run.start_from(patients, controls, facts)
@@ -57,12 +55,12 @@ def fit(run: Run, cases: list[Case]) -> None:
         if run.finished():  # there is nothing to train, only to measure
             run.save()
     write_json(run.out / "upright.json", run.learn_upright(training))
-    report.write_csv(log, report.LOG_COLUMNS, rows)
+    write_csv(log, report.LOG_COLUMNS, rows)
     while not run.finished():
         loss = run.train_epoch(patients, controls, donors)
         dice = evaluate.dice_of_patients(run.predict(held_out_patients), held_out)
         rows.append(report.log_row(run, loss, dice))
-        report.write_csv(log, report.LOG_COLUMNS, rows)
+        write_csv(log, report.LOG_COLUMNS, rows)
         run.save()
         tqdm.write("  ".join(f"{k} {v}" for k, v in rows[-1].items()))
         figures.learning_curves(log, run.out / "curves.png")

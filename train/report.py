@@ -1,13 +1,10 @@
 """What a run writes for people and for the export: log, previews, figures of the held-out."""
 
-import csv
-from pathlib import Path
-
 import numpy as np
 
 from train import decision, evaluate, figures, oof
 from train.dataset import Case
-from train.files import replacing, write_json
+from train.files import write_json
 from train.run import Run
 
 PREVIEWS = 8
@@ -20,13 +17,6 @@ LOG_COLUMNS = (
     "dice_median",
     "missed",
 )
-
-
-def write_csv(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
-    with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def log_row(run: Run, loss: float, dice: dict[str, float]) -> dict:
