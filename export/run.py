@@ -17,6 +17,13 @@ from train.decision import Decision
 from train.evaluate import Segmentation
 from train.provenance import source_commit
 
+NAMES = {
+    "mobilenet_v2": "mobilenetv2-unet",
+    "efficientnet_lite0": "efficientnet-lite0-unet",
+    "efficientnet_lite2": "efficientnet-lite2-unet",
+}
+"""Of artifacts, by their encoder."""
+
 
 def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
     """The segmentation of a finished run, its settings and its folds.
@@ -64,7 +71,7 @@ def facts_of(config: Config, folds: dict) -> dict[str, str]:
     """What the artifact says of the run that it comes from."""
     alone = config.fold is None
     return {
-        "name": "mobilenetv2-unet",
+        "name": NAMES[config.encoder],
         "source_commit": config.source_commit,
         "data_fingerprint": folds["data"],
         "training": json.dumps(

@@ -17,11 +17,10 @@ def _batch(
     cases: list[Case], seed: int, scale: float = 1.0, geometry: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return augment.make_batch(
-        cases,
+        *augment.source(cases, np.random.default_rng(seed)),
         scale,
         0.3,
         geometry,
-        np.random.default_rng(seed),
         torch.Generator().manual_seed(seed),
         torch.device("cpu"),
     )

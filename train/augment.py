@@ -31,8 +31,8 @@ def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, 
         row = float(np.clip(row, WINDOW[0] / 2, height - WINDOW[0] / 2))
     start = int(np.clip(row - SOURCE_HEIGHT / 2, 0, max(height - SOURCE_HEIGHT, 0)))
     rows = slice(start, start + SOURCE_HEIGHT)
-    planes = np.stack([case.uptake[rows], case.truth[rows].astype(np.uint8) * 255])
-    weight = case.uptake.mean(axis=0, dtype=np.float64)
+    planes = np.stack([case.uptake[rows], case.truth[rows].view(np.uint8) * np.uint8(255)])
+    weight = case.uptake.sum(axis=0, dtype=np.int64)
     midline = (weight @ np.arange(width)) / weight.sum() if weight.any() else width / 2
     return planes, (row - start, float(midline))
 
@@ -100,35 +100,44 @@ def _intensity(uptake: Tensor, share: float, generator: torch.Generator) -> Tens
     return torch.where(field > 1 - speckled / 2, 1.0, uptake)
 
 
+def source(cases: list[Case], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """What `make_batch` warps: uint8 N×2×h×w (uptake, truth × 255) and float32 N×2 centres.
+
+    Images of different sizes are filled up with zeros below and to the right.
+    """
+    cuts = [cut(case, rng) for case in cases]
+    height = max(planes.shape[1] for planes, _ in cuts)
+    width = max(planes.shape[2] for planes, _ in cuts)
+    planes = np.zeros((len(cuts), 2, height, width), np.uint8)
+    for i, (of_one, _) in enumerate(cuts):
+        planes[i, :, : of_one.shape[1], : of_one.shape[2]] = of_one
+    centres = torch.tensor([centre for _, centre in cuts], dtype=torch.float32)
+    return torch.from_numpy(planes), centres
+
+
 def make_batch(
-    cases: list[Case],
+    planes: Tensor,
+    centres: Tensor,
     scale: float,
     intensity: float,
     geometry: float,
-    rng: np.random.Generator,
     generator: torch.Generator,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Window and vary the cases.
+    """Window and vary what `source` gave.
 
     Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and float32 N×1×H/2×W/2 truth in 0..1
     (the share of tumour in each 2×2 block), with H×W = WINDOW × scale: the same field of view
     whatever the scale, which must keep both sides multiples of the network's stride. `intensity` is
     the share of images whose gamma, and of those whose gain, is changed; `geometry` multiplies how
     far images are turned, enlarged and stretched (1: 9°, a fifth, a fourteenth). Every random
-    number comes from `rng` and `generator` (a CPU generator, so that CPU and CUDA draw the same).
+    number comes from `generator` (a CPU generator, so that CPU and CUDA draw the same).
     """
-    cuts = [cut(case, rng) for case in cases]
-    height = max(planes.shape[1] for planes, _ in cuts)
-    width = max(planes.shape[2] for planes, _ in cuts)
-    source = np.zeros((len(cuts), 2, height, width), np.uint8)
-    for i, (planes, _) in enumerate(cuts):
-        source[i, :, : planes.shape[1], : planes.shape[2]] = planes
-    centres = torch.tensor([centre for _, centre in cuts], dtype=torch.float32)
+    count, _, height, width = planes.shape
     maps = _window_maps(centres, (height, width), geometry, generator).to(device)
-    planes = torch.from_numpy(source).to(device).float()
     size = [round(side * scale) for side in WINDOW]
-    grid = F.affine_grid(maps, [len(cuts), 2, *size], align_corners=False)
+    grid = F.affine_grid(maps, [count, 2, *size], align_corners=False)
+    planes = planes.to(device, non_blocking=True).float()
     planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     # Interpolation may end a rounding error above the largest value.
     planes = (planes / 255).clamp_max(1)

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import get_origin
 
 from train.augment import WINDOW
+from train.encoder import STAGES
 from train.evaluate import VIEW_MULTIPLE
 from train.network import STRIDE
 
 PRECISIONS = ("float32", "bfloat16")
+IMAGENET = "imagenet"
+"""In place of a file of encoder weights: that of the encoder's package."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Config:
     width: float = 1.0
     full_resolution: bool = False
     context: bool = False
+    encoder: str = "mobilenet_v2"
     seed: int = 0
     fold_seed: int = 0
     patients_per_batch: int = 5
@@ -49,7 +53,11 @@ class Config:
     weight_decay: float = 0.02
     ema_decay: float = 0.999
     precision: str = "float32"
+    # The encoder's learning rate as a share of the others': what it starts from is good already.
+    encoder_rate: float = 1.0
+    # IMAGENET, or a file of such weights.
     encoder_weights: str | None = None
+    encoder_weights_sha256: str | None = None
     start_from: str | None = None
     start_from_sha256: str | None = None
     # Share of the weights that the run started from in those it ends with: between two good
@@ -73,7 +81,7 @@ class Config:
         return epochs / self.epochs if self.epochs else 1.0
 
 
-PATHS = ("data", "start_from", "teachers")
+PATHS = ("data", "start_from", "teachers", "encoder_weights")
 """Settings that mean something on one machine only; digests say what was there."""
 
 # What the command line and the data decide, not an experiment.
@@ -82,6 +90,7 @@ _NOT_IN_FILES = {
     "source_commit",
     "fold",
     "start_from_sha256",
+    "encoder_weights_sha256",
     "teachers",
     "teachers_sha256",
 }
@@ -138,6 +147,10 @@ def read(path: Path) -> dict:
     for name, value in settings.items():
         if not _fits(value, known[name].type):
             raise ValueError(f"{path}: {name} is {value!r}, expected {known[name].type}")
+    if settings.get("encoder", "mobilenet_v2") not in STAGES:
+        raise ValueError(
+            f"{path}: encoder is {settings['encoder']!r}, expected one of {', '.join(STAGES)}"
+        )
     for _, scale in settings.get("scales", ()):
         if any(side * scale % STRIDE for side in WINDOW):
             raise ValueError(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from train import checkpoint, config, dataset, evaluate, figures, report, teacher
+from train import checkpoint, config, dataset, evaluate, figures, pretrained, report, teacher
 from train.config import Config
 from train.dataset import Case
 from train.files import read_csv, write_csv, write_json
@@ -48,6 +48,8 @@ def fit(run: Run, cases: list[Case]) -> None:
             raise dataset.DataError("the data are not those that the run was started with")
         rows = [row for row in read_csv(log) if int(row["epoch"]) <= run.epoch]
     else:
+        if run.config.encoder_weights:
+            run.load_encoder_weights()
         if run.config.start_from:
             run.start_from(patients, controls, facts)
         write_json(run.out / "folds.json", facts)
@@ -87,7 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
     budget.add_argument("--epochs", type=int, help="epochs, 300 steps each; 0: only measure")
     parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
-    parser.add_argument("--encoder-weights", type=Path, help="torchvision mobilenet_v2 state dict")
+    parser.add_argument(
+        "--encoder-weights", type=Path, metavar="FILE",
+        help="state dict of torchvision's mobilenet_v2, or of the encoder that --config names",
+    )  # fmt: skip
     parser.add_argument(
         "--start-from", type=Path, metavar="PATH",
         help="go on from a finished run, from artifacts/NAME/fold-K or from a model.onnx",
@@ -135,6 +140,9 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
             "give one budget above zero, --minutes M or --epochs N; --epochs 0 with --start-from "
             "measures a network as it is"
         )
+    if weights := settings.get("encoder_weights"):
+        path = pretrained.file_of(settings.get("encoder", Config.encoder), weights)
+        settings["encoder_weights_sha256"] = sha256(path)
     if start := settings.get("start_from"):
         settings["start_from_sha256"] = sha256(checkpoint.file_of(Path(start)))
     elif settings.get("start_share"):

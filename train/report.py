@@ -24,7 +24,7 @@ def log_row(run: Run, loss: float, dice: dict[str, float]) -> dict:
     return {
         "epoch": run.epoch,
         "minutes": f"{run.seconds / 60:.2f}",
-        "learning_rate": f"{run.optimiser.param_groups[0]['lr']:.2e}",
+        "learning_rate": f"{run.optimiser.param_groups[-1]['lr']:.2e}",
         "train_loss": f"{loss:.4f}",
         "dice_mean": f"{values.mean():.4f}" if len(values) else "",
         "dice_median": f"{np.median(values):.4f}" if len(values) else "",

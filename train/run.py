@@ -12,51 +12,19 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from train import augment, canonical, checkpoint, evaluate, losses, teacher, warm_start
+from train import augment, canonical, checkpoint, evaluate, losses, pretrained, teacher, warm_start
+from train.batches import Batches
 from train.config import Config
 from train.dataset import Case
 from train.files import replacing
-from train.join import join
-from train.network import MobileNetUNet, load_encoder_weights, network_of
+from train.network import MobileNetUNet, network_of
 from train.provenance import sha256
 from train.teacher import Teachers
-from train.transplant import Donor, transplant
+from train.transplant import Donor
 
 WARM_UP = 0.03
 GRADIENT_NORM = 5.0
 WARM_START_BATCHES = 20
-
-
-def draw_cases(
-    patients: list[Case],
-    controls: list[Case],
-    donors: list[Donor],
-    config: Config,
-    rng: np.random.Generator,
-) -> list[Case]:
-    """One batch of patients and controls: some put together of two, some with more lesions.
-
-    A patient may go together with anyone, a control with controls only.
-    """
-    everyone = patients + controls
-    drawn = []
-    for group, partners, count, share in (
-        (patients, everyone, config.patients_per_batch, config.transplants_onto_patients),
-        (
-            controls or patients,
-            controls or patients,
-            config.controls_per_batch,
-            config.transplants_onto_controls,
-        ),
-    ):
-        for i in rng.choice(len(group), count, replace=len(group) < count):
-            case = group[i]
-            if rng.random() < config.joined:
-                case = join(case, partners[rng.integers(len(partners))], rng)
-            if donors and rng.random() < share:
-                case = transplant(case, donors[rng.integers(len(donors))], rng)
-            drawn.append(case)
-    return drawn
 
 
 def learning_rate_at(progress: float, peak: float) -> float:
@@ -88,68 +56,79 @@ class Run:
         self.config, self.out, self.device = config, out, device
         torch.manual_seed(config.seed)
         network = network_of(asdict(config))
-        if config.encoder_weights:
-            load_encoder_weights(network, Path(config.encoder_weights))
         self.network = network.to(device, memory_format=torch.channels_last)
         self.average = AveragedModel(
             self.network,
             multi_avg_fn=warmed_up_average(config.ema_decay),
             use_buffers=True,
         ).eval()
-        # Norms and biases are not decayed: shrinking them only fights batch normalisation.
-        flat = [p for p in self.network.parameters() if p.ndim < 2]
-        deep = [p for p in self.network.parameters() if p.ndim >= 2]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": deep, "weight_decay": config.weight_decay}, {"params": flat}],
-            lr=config.learning_rate,
-            weight_decay=0.0,
-            fused=True,
-        )
+        self.optimiser = torch.optim.AdamW(self._parameter_groups(), fused=True)
         self.epoch, self.seconds, self.blended = 0, 0.0, False
         self.teachers: Teachers | None = None
 
+    def _parameter_groups(self) -> list[dict]:
+        """For the optimiser, with the share of the learning rate that each has."""
+        encoder = list(self.network.encoder.parameters())
+        others = [p for name, p in self.network.named_parameters() if name[:8] != "encoder."]
+        groups = []
+        for share, parameters in ((self.config.encoder_rate, encoder), (1.0, others)):
+            # Norms and biases are not decayed: shrinking them only fights batch normalisation.
+            flat = [p for p in parameters if p.ndim < 2]
+            deep = [p for p in parameters if p.ndim >= 2]
+            groups += [
+                {"params": deep, "weight_decay": self.config.weight_decay, "share": share},
+                {"params": flat, "weight_decay": 0.0, "share": share},
+            ]
+        return groups
+
     def save(self) -> None:
-        """Write the checkpoint, so that a kill leaves the old or the new one."""
+        """Write the checkpoint, so that a kill leaves the old or the new one.
+
+        Of a finished run only what is used of it is kept, a quarter: the averaged network.
+        """
+        state = {
+            "config": asdict(self.config),
+            "average": self.average.state_dict(),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "blended": self.blended,
+        }
+        if not self.finished():
+            state["network"] = self.network.state_dict()
+            state["optimiser"] = self.optimiser.state_dict()
         with replacing(self.out / checkpoint.FILE) as partial:
-            torch.save(
-                {
-                    "config": asdict(self.config),
-                    "network": self.network.state_dict(),
-                    "average": self.average.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                    "epoch": self.epoch,
-                    "seconds": self.seconds,
-                    "blended": self.blended,
-                },
-                partial,
-            )
+            torch.save(state, partial)
 
     def restore(self, state: dict) -> None:
-        self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        if "network" in state:
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.blended = state.get("blended", False)
 
     def make_batch(
-        self,
-        cases: list[Case],
-        progress: float,
-        rng: np.random.Generator,
-        generator: torch.Generator,
+        self, planes: Tensor, centres: Tensor, seed: int, progress: float
     ) -> tuple[Tensor, Tensor]:
-        """Varied uptake and truth of the cases, as `augment.make_batch`, at the scale of now."""
-        scale = scale_at(progress, self.config.scales)
+        """One of Batches -> varied uptake and truth at the scale of now: `augment.make_batch`."""
         uptake, truth = augment.make_batch(
-            cases,
-            scale,
+            planes,
+            centres,
+            scale_at(progress, self.config.scales),
             self.config.intensity,
             self.config.geometry,
-            rng,
-            generator,
+            torch.Generator().manual_seed(seed),
             self.device,
         )
         return uptake.contiguous(memory_format=torch.channels_last), truth
+
+    def load_encoder_weights(self) -> None:
+        """Start the encoder from the config's weights; raises ValueError where that cannot be."""
+        path = pretrained.file_of(self.config.encoder, self.config.encoder_weights)
+        if sha256(path) != self.config.encoder_weights_sha256:
+            raise ValueError(f"{path} is not what the run was started from")
+        pretrained.load_encoder_weights(self.network.encoder, path)
+        self.average.module.load_state_dict(self.network.state_dict())
 
     def start_from(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
         """Take the function of the network that the config says to start from.
@@ -187,14 +166,8 @@ class Run:
             return network.to(self.device, memory_format=torch.channels_last)
         model = warm_start.read(file)
         warm_start.refuse_leak(model, self.config.fold, facts["data"], facts["seed"])
-        rng = np.random.default_rng(self.config.seed)
-        generator = torch.Generator().manual_seed(self.config.seed)
-        batches = [
-            self.make_batch(
-                draw_cases(patients, controls, [], self.config, rng), 0.0, rng, generator
-            )[0]
-            for _ in range(WARM_START_BATCHES)
-        ]
+        drawn = Batches(patients, controls, [], self.config, epoch=0)
+        batches = [self.make_batch(*drawn[i], progress=0.0)[0] for i in range(WARM_START_BATCHES)]
         network = warm_start.network_like(model).to(self.device, memory_format=torch.channels_last)
         warm_start.load(network, model, batches)
         return network
@@ -218,30 +191,27 @@ class Run:
 
     def train_epoch(self, patients: list[Case], controls: list[Case], donors: list[Donor]) -> float:
         """config.steps_per_epoch steps, fewer when the time is up; return the mean loss."""
-        # All randomness of an epoch follows from its number: resuming needs no generator state.
-        rng = np.random.default_rng((self.config.seed, self.epoch))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         autocast = torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
         )
         self.network.train()
         since, total, taken = time.monotonic(), 0.0, 0
+        batches = Batches(patients, controls, donors, self.config, self.epoch)
         steps = tqdm(
-            range(self.config.steps_per_epoch),
+            batches.ahead_of(self.device),
             desc=f"epoch {self.epoch + 1}",
             unit="step",
             leave=False,
             disable=None,
         )
-        for step in steps:
+        for step, batch in enumerate(steps):
             progress = self.progress(step, since)
             if progress >= 1:
                 break
             rate = learning_rate_at(progress, self.config.learning_rate)
             for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            cases = draw_cases(patients, controls, donors, self.config, rng)
-            uptake, truth = self.make_batch(cases, progress, rng, generator)
+                group["lr"] = rate * group["share"]
+            uptake, truth = self.make_batch(*batch, progress)
             with autocast:
                 logits = self.network.half_resolution_logits(uptake)
                 said = self.teachers(uptake) if self.teachers else None
