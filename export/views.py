@@ -27,21 +27,13 @@ from train.files import replacing
 SETS: dict[str, evaluate.Views] = {
     "as it is": ((1.0, False),),
     "as it is, and its mirror image": evaluate.views_at((1.0,)),
-    "a quarter larger": ((1.25, False),),
+    "an eighth larger, and its mirror image": evaluate.views_at((1.125,)),
     "a quarter larger, and its mirror image": evaluate.views_at((1.25,)),
-    "as it is, and mirrored three eighths larger": ((1.0, False), (1.375, True)),
+    "as it is, and mirrored an eighth larger": ((1.0, False), (1.125, True)),
+    "as it is and an eighth larger, each with its mirror image": evaluate.views_at((1.0, 1.125)),
     "as it is and a quarter larger, each with its mirror image": evaluate.views_at((1.0, 1.25)),
-    "as it is and three eighths larger, each with its mirror image": evaluate.views_at(
-        (1.0, 1.375)
-    ),
-    "an eighth, a quarter and three eighths larger, each with its mirror image": evaluate.views_at(
-        (1.125, 1.25, 1.375)
-    ),
-    "as it is, a quarter and three eighths larger, each with its mirror image": evaluate.views_at(
-        (1.0, 1.25, 1.375)
-    ),
-    "as it is, a quarter and half larger, each with its mirror image": evaluate.views_at(
-        (1.0, 1.25, 1.5)
+    "as it is, an eighth and a quarter larger, each with its mirror image": evaluate.views_at(
+        (1.0, 1.125, 1.25)
     ),
 }
 

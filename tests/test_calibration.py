@@ -32,6 +32,21 @@ def test_every_pixel_is_counted_once(images):
     assert len(MIDDLES) == len(EDGES) + 1 == of.pixels.shape[1]
 
 
+def test_records_of_fewer_bins_count_what_is_low_as_healthy(images):
+    of = Histograms.of(images)
+    cut = 12
+    pixels, tumour = (
+        np.concatenate([counts[:, : cut + 1].sum(axis=1, keepdims=True), counts[:, cut + 1 :]], 1)
+        for counts in (of.pixels, of.tumour)
+    )
+    old = Histograms.of_records(pixels.tolist(), tumour.tolist(), of.peak.tolist())
+    assert (old.pixels[:, cut + 1 :] == of.pixels[:, cut + 1 :]).all()
+    assert not old.pixels[:, 1 : cut + 1].any()
+    assert (old.pixels.sum(axis=1) == of.pixels.sum(axis=1)).all()
+    same = Histograms.of_records(of.pixels.tolist(), of.tumour.tolist(), of.peak.tolist())
+    assert all(np.array_equal(getattr(same, name), value) for name, value in vars(of).items())
+
+
 def test_calibrated_probabilities_are_how_often_it_is_tumour(images):
     of = Histograms.of(images)
     found = of.calibrate()

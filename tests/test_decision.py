@@ -56,7 +56,7 @@ def test_the_least_probability_costs_no_patient():
     assert chosen.least_probability == 0.9
     # Where any would cost a patient, the lowest.
     dice[1] = 0.8
-    chosen = decision.choose(_scores(dice, reached=[0.99, 0.001, 0.97], control_reached=loud))
+    chosen = decision.choose(_scores(dice, reached=[0.99, 2e-5, 0.97], control_reached=loud))
     assert chosen.least_probability == decision.LEAST_PROBABILITIES[0]
 
 

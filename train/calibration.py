@@ -22,8 +22,10 @@ from torch import Tensor
 ROUNDS = 8
 """Of the iteration below. By the histograms of 145 patients held out, two draw what sixty do;
 pixels are finer than bins, so there are more."""
-FLOOR = -9.0
-"""Pixels with a logit at or below this are healthy whatever the calibration makes of them."""
+FLOOR = -12.0
+"""Pixels with a logit at or below this are healthy whatever the calibration makes of them. In a
+body that looks healthy as a whole, networks call lesions hardly likelier than that; they are found
+by being the likeliest there is."""
 AREA_SMOOTHING = 10.0
 """Pixels added before the logarithm, so that an image in which nothing is seen has one."""
 EDGES = np.arange(FLOOR, 15.01, 0.25)
@@ -115,6 +117,14 @@ class Histograms:
             np.array([np.bincount(b[truth], minlength=count) for b, (_, truth) in pairs]),
             np.array([logits.max() for logits, _ in images], float),
         )
+
+    @classmethod
+    def of_records(cls, pixels: list[list], tumour: list[list], peak: list[float]) -> Self:
+        """Of lists as the fields are; those of versions before 0.8.0, whose lowest bins were not
+        told apart, have them in the lowest of all, as their networks were calibrated."""
+        missing = len(EDGES) + 1 - len(pixels[0])
+        pixels, tumour = (np.insert(of, [1] * missing, 0, axis=1) for of in (pixels, tumour))
+        return cls(pixels, tumour, np.array(peak))
 
     def without(self, image: int) -> Self:
         fields = vars(self).items()

@@ -32,7 +32,7 @@ def of_runs(out: Path, config_file: Path) -> dict:
     folds = [fold for fold in range(dataset.FOLDS) if done(out, fold)]
     if not folds:
         raise ValueError(f"{out}: no fold is done")
-    runs, people = {}, []
+    runs, people, teachers = {}, [], set()
     for fold in folds:
         folder = fold_folder(out, fold)
         state, settings, facts = checkpoint.read(folder)
@@ -50,11 +50,12 @@ def of_runs(out: Path, config_file: Path) -> dict:
                 f"python -m train.fit --resume --out {folder}"
             )
         people += [row | {"fold": fold} for row in rows]
+        teachers |= {Path(run).parent.name for run in settings.teachers}
     return {
         "name": config_file.stem,
         "about": config.about(config_file),
         "settings": {k: v for k, v in asdict(settings).items() if k not in _OF_ONE_RUN},
-        "taught_by": sorted(Path(run).parent.name for run in settings.teachers),
+        "taught_by": sorted(teachers),
         "data": facts["data"],
         "runs": runs,
         "people": people,

@@ -70,7 +70,7 @@ def _dice(logits: np.ndarray, case: Case) -> list[float]:
 
 
 def _rounded_probability(logits: np.ndarray) -> float:
-    return round(decision.reached(logits), 6)
+    return round(decision.reached(logits), 8)
 
 
 def _seen(logits: np.ndarray, case: Case) -> dict:
@@ -100,8 +100,8 @@ def scores(rows: list[dict], variant: str = "dice") -> Scores:
     if not can_be_calibrated(rows):
         return threshold_scores(rows, variant)
     seen = [row["seen"][variant] for row in patients_of(rows)]
-    histograms = Histograms(
-        *(np.array([of[key] for of in seen]) for key in ("pixels", "tumour", "peak"))
+    histograms = Histograms.of_records(
+        *([of[key] for of in seen] for key in ("pixels", "tumour", "peak"))
     )
     return CalibratedScores(histograms, **_common(rows, variant))
 
