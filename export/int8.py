@@ -26,6 +26,10 @@ from serve import contract
 from train.dataset import Case
 
 QUANTISED = ("Conv", "Add", "Concat", "Resize", "Clip")
+FIRST_IN_FLOAT = 3
+"""Convolutions of each view, the stem and the first block, which stay in float32: what the filters
+of a pre-trained encoder give differs widely in size, and 8 bits for the largest lose the others
+(masks of 29 patients held out agree to 0.995 with float32, in place of 0.977)."""
 CALIBRATION_IMAGES = 48
 MOST_LOST = 0.005
 """Mean Dice that the 8-bit graph may lose against float32."""
@@ -42,18 +46,18 @@ class _Images(CalibrationDataReader):
 
 
 def kept_in_float(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that look at pixels, before any convolution, and of the last convolution
-    of each view with all that follows: it decides what is tumour."""
+    """Names of the nodes up to the first FIRST_IN_FLOAT convolutions of each view, and of the last
+    convolution of each with all that follows: it decides what is tumour."""
     nodes = model.graph.node
-    after: set[str] = set()
+    deep: dict[str, int] = {}
     for node in nodes:
-        if node.op_type == "Conv" or after.intersection(node.input):
-            after.update(node.output)
+        convolutions = max((deep.get(name, 0) for name in node.input), default=0)
+        deep |= dict.fromkeys(node.output, convolutions + (node.op_type == "Conv"))
     before: set[str] = set()
     for node in reversed(nodes):
         if before.intersection(node.output) or node.op_type == "Conv":
             before.update(node.input)
-    first = [node.name for node in nodes if not after.intersection(node.output)]
+    first = [node.name for node in nodes if deep[node.output[0]] <= FIRST_IN_FLOAT]
     last = [node.name for node in nodes if not before.intersection(node.output)]
     return [*first, *last]
 
