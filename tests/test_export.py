@@ -164,6 +164,10 @@ def test_the_8_bit_twin_is_written_beside_the_float32_file(run, tmp_path, quick,
     assert twin.stat().st_size < out.stat().st_size / 2
     convolutions = [n for n in onnx.load(twin).graph.node if n.op_type == "Conv"]
     assert sum(n.input[0].endswith("_DequantizeLinear_Output") for n in convolutions) > 50
+    # Of the body and of its mirror image: the first convolutions stay in float32, and the last.
+    weights = [n.input[1].endswith("_DequantizeLinear_Output") for n in convolutions]
+    assert weights[:7] == [False] * 6 + [True]
+    assert weights[-3:] == [True, False, False]
     for size in ((1, 1), (991, 400)):
         assert Segmenter.load(twin)(phantom(*size)[0]).shape == size
     assert Segmenter.load(twin).metadata["name"] == "mobilenetv2-unet-int8"

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.folders import draw_data
-from train import fit, oof, run
+from train import config, fit, oof, run
 
 SMALL = """
 steps_per_epoch = 2
@@ -85,6 +85,38 @@ def test_resuming_gives_what_an_unbroken_run_gives(data, tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     for name in ("held_out.json", "decision.json", "folds.json"):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "broken" / name).read_text()
+
+
+def test_of_a_finished_run_the_averaged_network_is_kept_and_measured_again(data, tmp_path):
+    assert _start(data, tmp_path / "run", "--epochs", "1") == 0
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert not {"network", "optimiser"} & state.keys()
+    told = (tmp_path / "run/held_out.json").read_text()
+    (tmp_path / "run/held_out.json").unlink()
+    assert fit.main(["--resume", "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run/held_out.json").read_text() == told
+
+
+def test_a_run_that_an_older_version_began_is_refused(data, tmp_path, capsys):
+    assert _start(data, tmp_path / "run", "--epochs", "1") == 0
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    state["config"]["epochs"] = 2
+    state["optimiser"] = {"param_groups": [{}, {}]}
+    torch.save(state, tmp_path / "run/last.pt")
+    assert fit.main(["--resume", "--out", str(tmp_path / "run")]) == 2
+    assert "begun by an older version" in capsys.readouterr().err
+
+
+def test_the_encoder_learns_at_its_share_of_the_rate():
+    settings = config.Config(data="", source_commit="", epochs=1, width=0.25, encoder_rate=0.25)
+    groups = run.Run(settings, None, torch.device("cpu")).optimiser.param_groups
+    shares = {id(p): group["share"] for group in groups for p in group["params"]}
+    network = run.Run(settings, None, torch.device("cpu")).network
+    names = [name for name, _ in network.named_parameters()]
+    assert len(shares) == len(names)
+    assert sorted(shares.values()) == sorted(
+        0.25 if name.startswith("encoder.") else 1.0 for name in names
+    )
 
 
 def test_kill_9_loses_at_most_the_epoch_in_hand(data, tmp_path):

