@@ -28,6 +28,10 @@ from train.files import replacing
 
 PEAKS = (
     0.0,
+    0.00001,
+    0.00002,
+    0.00005,
+    0.0001,
     0.0002,
     0.0005,
     0.001,

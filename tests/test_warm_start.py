@@ -274,8 +274,9 @@ def test_eight_bits_are_read_as_the_numbers_they_stand_for():
     shipped = Path(__file__).resolve().parent.parent / "artifacts"
     networks = []
     for name in ("model.onnx", "model.int8.onnx"):
-        networks.append(MobileNetUNet())
-        warm_start.load(networks[-1], warm_start.read(shipped / name), _batches())
+        model = warm_start.read(shipped / name)
+        networks.append(warm_start.network_like(model))
+        warm_start.load(networks[-1], model, _batches())
         networks[-1].eval()
     image = torch.from_numpy(255.0 - phantom(192, 128)[0])[None, None].float() / 255
     with torch.no_grad():
