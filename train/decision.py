@@ -21,12 +21,9 @@ THRESHOLDS = np.round(np.arange(0.05, 0.91, 0.05), 2)
 FEWEST_PIXELS = 100
 """The highest pixel alone tells patients from healthy people worse. Each of 145 patients has 169 or
 more pixels of tumour."""
-LEAST_PROBABILITIES = np.concatenate(
-    [
-        [1e-5, 2e-5, 5e-5, 1e-4, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02],
-        np.round(np.arange(0.05, 0.96, 0.05), 2),
-    ]
-)
+FAINT = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01)
+"""Probabilities below which an image may be called empty, as far as steps are finer than 0.05."""
+LEAST_PROBABILITIES = np.array([*FAINT, 0.02, *np.round(np.arange(0.05, 0.96, 0.05), 2)])
 QUIET = 0.8
 """Share of controls that should get an empty mask."""
 FREE = 0.003

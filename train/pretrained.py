@@ -61,9 +61,7 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> None:
     if lite:
         state = _torchvisions_names(state)
     wanted = encoder.state_dict()
-    # Lite's file may lack what only counts batches.
-    counts = {key: torch.tensor(0) for key in wanted if key.endswith("num_batches_tracked")}
-    chosen = counts | {key: value for key, value in state.items() if key in wanted}
+    chosen = {key: value for key, value in state.items() if key in wanted}
     missing = sorted(set(wanted) - set(chosen))
     if missing:
         raise ValueError(

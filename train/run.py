@@ -49,6 +49,12 @@ def warmed_up_average(decay: float) -> Callable:
     return update
 
 
+def _refuse_another(file: Path, digest: str | None) -> None:
+    """Raise ValueError where the file is not the one that the config was written for."""
+    if sha256(file) != digest:
+        raise ValueError(f"{file} is not what the run was started from")
+
+
 class Run:
     """Network, optimiser, average and progress of one run, and how they are kept on disk."""
 
@@ -69,7 +75,9 @@ class Run:
     def _parameter_groups(self) -> list[dict]:
         """For the optimiser, with the share of the learning rate that each has."""
         encoder = list(self.network.encoder.parameters())
-        others = [p for name, p in self.network.named_parameters() if name[:8] != "encoder."]
+        others = [
+            p for name, p in self.network.named_parameters() if not name.startswith("encoder.")
+        ]
         groups = []
         for share, parameters in ((self.config.encoder_rate, encoder), (1.0, others)):
             # Norms and biases are not decayed: shrinking them only fights batch normalisation.
@@ -129,8 +137,7 @@ class Run:
     def load_encoder_weights(self) -> None:
         """Start the encoder from the config's weights; raises ValueError where that cannot be."""
         path = pretrained.file_of(self.config.encoder, self.config.encoder_weights)
-        if sha256(path) != self.config.encoder_weights_sha256:
-            raise ValueError(f"{path} is not what the run was started from")
+        _refuse_another(path, self.config.encoder_weights_sha256)
         pretrained.load_encoder_weights(self.network.encoder, path)
         self.average.module.load_state_dict(self.network.state_dict())
 
@@ -140,8 +147,7 @@ class Run:
         facts: as in folds.json. Raises ValueError where that cannot be.
         """
         path = Path(self.config.start_from)
-        if sha256(checkpoint.file_of(path)) != self.config.start_from_sha256:
-            raise ValueError(f"{path} is not what the run was started from")
+        _refuse_another(checkpoint.file_of(path), self.config.start_from_sha256)
         warm_start.copy(self.network, self._other_network(path, patients, controls, facts))
         self.average.module.load_state_dict(self.network.state_dict())
 
