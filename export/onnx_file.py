@@ -28,7 +28,7 @@ from train.files import replacing
 
 OPSET = 20
 INPUT, OUTPUT = "pixels", "mask"
-GATE_SIZES = ((1, 1), (1, 400), (64, 64), (97, 131), (426, 400), (489, 400), (991, 400))
+GATE_SIZES = ((1, 1), (1, 400), (64, 64), (98, 131), (426, 400), (489, 400), (991, 400))
 """Height and width of the phantoms the gate compares on."""
 MOST_FLIPPED = 1e-4
 """Share of flipped mask pixels the gate allows in each phantom (one pixel at least): rounding

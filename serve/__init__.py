@@ -2,7 +2,7 @@
 
 import time
 
-__version__ = "0.8.0"
+__version__ = "0.9.0"
 
 # gunicorn's master imports this package before it forks, so every worker tells the same uptime.
 STARTED = time.monotonic()

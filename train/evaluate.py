@@ -11,6 +11,7 @@ from serve import contract
 from train import canonical
 from train.dataset import Case
 from train.network import STRIDE, MobileNetUNet
+from train.slices import mean_of_slices
 
 MISSED = 0.1
 """A patient with a Dice below this counts as missed."""
@@ -56,7 +57,7 @@ def logits_of_view(network: MobileNetUNet, uptake: Tensor, scale: float, mirrore
 
 class Segmentation(nn.Module):
     """Everything between uptake and logits: image cleaned, upright, without the air beside the
-    body; network; all that undone.
+    body; network; the rows of a slice told the same; all that undone.
 
     view_scales: at which the network sees an image and its mirror image.
     """
@@ -76,10 +77,11 @@ class Segmentation(nn.Module):
         return self.upright.turn(uptake, on_head), on_head, *canonical.body_columns(uptake)
 
     def logits(self, body: Tensor) -> Tensor:
-        """1×1×H×W uptake, clean and upright -> 1×1×H×W logits, the mean of all views'."""
+        """1×1×H×W uptake, clean and upright -> 1×1×H×W logits, the mean of all views' and of the
+        rows of each slice."""
         views = views_at(self.view_scales)
         logits = [logits_of_view(self.network, body, *view) for view in views]
-        return sum(logits) / len(logits)
+        return mean_of_slices(sum(logits) / len(logits))
 
     def forward(self, uptake: Tensor) -> Tensor:
         """1×1×H×W float uptake in 0..1 of any size -> 1×1×H×W float logits, AIR beside the body."""

@@ -1,0 +1,61 @@
+"""The rows of a slice are found by the height of an image alone, and are told the same."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from train import evaluate
+from train.canonical import Upright
+from train.slices import mean_of_slices, same_slice
+
+HEIGHTS = range(1, 992)
+
+
+def _enlarged(slices: int) -> torch.Tensor:
+    """Of each row from above the slice, counted from below, that is nearest to it."""
+    height = slices * 3 // 2
+    row = torch.arange(height).flip(0)
+    return ((row + 0.5) * slices / height).floor().long()
+
+
+@pytest.mark.parametrize("slices", range(1, 662, 7))
+def test_rows_go_together_where_they_show_the_same_slice(slices):
+    slice_of = _enlarged(slices)
+    other = same_slice(len(slice_of))
+    assert torch.equal(slice_of[other], slice_of)
+    assert len(slice_of[other != torch.arange(len(other))]) == 2 * (len(slice_of) - slices)
+
+
+def test_two_rows_of_a_slice_name_each_other():
+    for height in HEIGHTS:
+        other = same_slice(height)
+        assert torch.equal(other[other], torch.arange(height))
+
+
+@pytest.mark.parametrize("height", [2, 5, 488, 989])
+def test_heights_that_no_slices_make_are_left_alone(height):
+    logits = torch.randn(1, 1, height, 7)
+    assert torch.equal(mean_of_slices(logits), logits)
+
+
+def test_the_rows_of_a_slice_have_their_mean():
+    logits = torch.tensor([1.0, 3.0, 5.0, -1.0, 0.0, 9.0])[None, None, :, None]
+    assert mean_of_slices(logits).flatten().tolist() == [2, 2, 5, -0.5, -0.5, 9]
+    logits = torch.tensor([1.0, 3.0, 5.0, -1.0])[None, None, :, None]
+    assert mean_of_slices(logits).flatten().tolist() == [1, 4, 4, -1]
+
+
+class _Identity(torch.nn.Module):
+    def half_resolution_logits(self, uptake: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(uptake, 2)
+
+
+def test_a_body_on_its_head_has_the_same_slices():
+    weights = torch.ones(64).tolist()
+    segmentation = evaluate.Segmentation(_Identity(), Upright(weights), (1.0,))
+    image = torch.zeros(1, 1, 426, 200)
+    image[:, :, 40:130, 60:140] = torch.rand(90, 80, generator=torch.Generator().manual_seed(0))
+    image[:, :, 300:380, 80:120] = 0.1
+    seen = segmentation(image)
+    assert torch.equal(seen, seen[:, :, same_slice(426)])
+    assert torch.equal(segmentation(image.flip(2)).flip(2), seen)
