@@ -76,7 +76,7 @@ def untrained(width: float, full_resolution: bool, like: Segmentation) -> Networ
     """A network of random weights in place of the one of `like`: as fast as a trained one."""
     torch.manual_seed(0)
     network = MobileNetUNet(width, full_resolution)
-    segmentation = Segmentation(network, like.upright, like.view_scales)
+    segmentation = Segmentation(network, like.upright, like.view_scales, like.by_slices)
     module = PixelsToMask(segmentation, Decision(Calibration(0.5), 0.5)).eval()
     model = onnx_file.to_onnx(module)
     images = [phantom(489, 400, seed=seed)[0] for seed in range(CALIBRATION_PHANTOMS)]

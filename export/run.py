@@ -37,7 +37,8 @@ def load_run(run: Path) -> tuple[Segmentation, Config, dict]:
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}; let the run finish first") from error
     network = checkpoint.averaged_network(state)
-    return Segmentation(network, Upright(upright), config.view_scales).eval(), config, folds
+    segmentation = Segmentation(network, Upright(upright), config.view_scales, config.by_slices)
+    return segmentation.eval(), config, folds
 
 
 def load_decision(

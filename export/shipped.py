@@ -7,7 +7,7 @@ import torch
 
 from train import dataset, oof, warm_start
 from train.canonical import Upright
-from train.config import stored_view_scales
+from train.config import Config, stored_view_scales
 from train.decision import Decision
 from train.evaluate import Segmentation
 
@@ -33,7 +33,8 @@ def segmentation_of(model: onnx.ModelProto) -> Segmentation:
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(2, 1, 256, 256, generator=generator)]
     warm_start.load(network, model, batches)
-    return Segmentation(network, Upright(upright.tolist()), view_scales_of(model)).eval()
+    by_slices = json.loads(warm_start.facts(model)["training"]).get("by_slices", Config.by_slices)
+    return Segmentation(network, Upright(upright.tolist()), view_scales_of(model), by_slices).eval()
 
 
 def view_scales_of(model: onnx.ModelProto) -> tuple[float, ...]:

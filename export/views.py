@@ -23,7 +23,6 @@ from train.calibration import Histograms
 from train.dataset import Case
 from train.decision import CalibratedScores
 from train.files import replacing
-from train.slices import mean_of_slices
 
 SETS: dict[str, evaluate.Views] = {
     "as it is": ((1.0, False),),
@@ -72,7 +71,7 @@ def see(
         beside = (int(first), image.shape[3] - int(last))
         views = {}
         for view in itertools.product(scales, (False, True)):
-            inside = mean_of_slices(evaluate.logits_of_view(segmentation.network, body, *view))
+            inside = segmentation.mean([evaluate.logits_of_view(segmentation.network, body, *view)])
             views[view] = F.pad(inside, beside, value=evaluate.AIR).numpy()[0, 0]
         logits.append(views)
     return held_out, logits, evaluate.views_at(segmentation.view_scales)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from export import __main__ as export
-from export import int8, onnx_file, views
+from export import int8, onnx_file, shipped, views
 from export.graph import PixelsToMask
 from export.run import load_decision, load_run
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
-from train import checkpoint, fit
+from train import checkpoint, fit, slices
 from train.calibration import Calibration
 from train.decision import FEWEST_PIXELS, Decision
 
@@ -84,6 +84,17 @@ def test_the_file_finds_the_same_in_an_image_on_its_head_and_under_salt_and_pepp
     speckled = pixels.copy()
     speckled[::20, ::20] = 0
     assert (mask != segmenter(speckled)).mean() < 1e-2
+
+
+def test_the_rows_of_a_slice_are_drawn_the_same_if_the_labels_were(exported):
+    mask = Segmenter.load(exported)(phantom(300, 200, seed=4)[0]) > 0
+    assert 0 < mask.mean() < 1
+    assert slices.kept_by([mask])
+    model = onnx.load(exported)
+    assert shipped.segmentation_of(model).by_slices
+    training = next(fact for fact in model.metadata_props if fact.key == "training")
+    training.value = json.dumps(json.loads(training.value) | {"by_slices": False})
+    assert not shipped.segmentation_of(model).by_slices
 
 
 def test_an_image_of_which_the_network_is_nowhere_sure_gets_an_empty_mask(run):

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.folders import draw_data
+from export.run import load_run
+from tests.folders import draw_data, save_rgba
 from train import config, fit, oof, run
 
 SMALL = """
@@ -63,6 +65,24 @@ def test_a_run_leaves_log_figures_folds_and_held_out_figures(data, tmp_path, cap
     assert decided["measured"].endswith("of 2 held-out patients")
     assert decided["measured"] in capsys.readouterr().out
     assert not list(out.glob("*partial*"))
+
+
+def test_a_run_looks_whether_labels_were_drawn_slice_by_slice(tmp_path):
+    data = draw_data(tmp_path / "data", patients=3, controls=1, size=(126, 120))
+    everyone = ("--epochs", "1", "--fold", "none")
+
+    def by_slices(name: str, text: str = SMALL) -> bool:
+        arguments = ["--config", _config(tmp_path, text), "--out", str(tmp_path / name)]
+        assert fit.main(["--data", str(data), *arguments, *everyone]) == 0
+        return load_run(tmp_path / name)[0].by_slices
+
+    assert not by_slices("looked")
+    assert by_slices("told", SMALL + "by_slices = true\n")
+    for path in data.glob("patients/labels/*.png"):
+        with Image.open(path) as image:
+            label = np.array(image)[:, :, 0]
+        save_rgba(path, label[np.arange(126) // 3 * 3])
+    assert by_slices("looked-again")
 
 
 def test_resuming_gives_what_an_unbroken_run_gives(data, tmp_path, monkeypatch):

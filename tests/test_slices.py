@@ -1,12 +1,13 @@
 """The rows of a slice are found by the height of an image alone, and are told the same."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from train import evaluate
 from train.canonical import Upright
-from train.slices import mean_of_slices, same_slice
+from train.slices import kept_by, mean_of_slices, same_slice
 
 HEIGHTS = range(1, 992)
 
@@ -38,6 +39,16 @@ def test_heights_that_no_slices_make_are_left_alone(height):
     assert torch.equal(mean_of_slices(logits), logits)
 
 
+@pytest.mark.parametrize("slices", [284, 285])
+def test_labels_drawn_slice_by_slice_are_told_from_others(slices):
+    label = np.random.default_rng(0).random((slices, 30)) < 0.1
+    label = label[_enlarged(slices).numpy()]
+    empty = np.zeros((100, 30), bool)
+    assert kept_by([label, empty])
+    label[202 if slices % 2 else 201, 4] ^= True
+    assert not kept_by([label, empty])
+
+
 def test_the_rows_of_a_slice_have_their_mean():
     logits = torch.tensor([1.0, 3.0, 5.0, -1.0, 0.0, 9.0])[None, None, :, None]
     assert mean_of_slices(logits).flatten().tolist() == [2, 2, 5, -0.5, -0.5, 9]
@@ -52,7 +63,7 @@ class _Identity(torch.nn.Module):
 
 def test_a_body_on_its_head_has_the_same_slices():
     weights = torch.ones(64).tolist()
-    segmentation = evaluate.Segmentation(_Identity(), Upright(weights), (1.0,))
+    segmentation = evaluate.Segmentation(_Identity(), Upright(weights), (1.0,), by_slices=True)
     image = torch.zeros(1, 1, 426, 200)
     image[:, :, 40:130, 60:140] = torch.rand(90, 80, generator=torch.Generator().manual_seed(0))
     image[:, :, 300:380, 80:120] = 0.1

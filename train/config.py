@@ -41,6 +41,8 @@ class Config:
     scales: tuple[tuple[float, float], ...] = ((0.3, 0.5), (0.6, 0.75), (1.0, 1.0))
     # At which scales the network sees whole images, each with its mirror image.
     view_scales: tuple[float, ...] = (1.25,)
+    # Whether labels were drawn slice by slice (train/slices.py); fit looks, unless it is told.
+    by_slices: bool = True
     # Share of images whose gamma, and of those whose gain, is changed.
     intensity: float = 0.3
     # How far images are turned, enlarged and stretched, as a multiple of 9°, e^0.2 and e^0.07.

@@ -59,14 +59,20 @@ class Segmentation(nn.Module):
     """Everything between uptake and logits: image cleaned, upright, without the air beside the
     body; network; the rows of a slice told the same; all that undone.
 
-    view_scales: at which the network sees an image and its mirror image.
+    view_scales: at which the network sees an image and its mirror image; by_slices: whether
+    labels are drawn slice by slice, see there.
     """
 
     def __init__(
-        self, network: MobileNetUNet, upright: canonical.Upright, view_scales: Sequence[float]
+        self,
+        network: MobileNetUNet,
+        upright: canonical.Upright,
+        view_scales: Sequence[float],
+        by_slices: bool,
     ):
         super().__init__()
-        self.network, self.upright, self.view_scales = network, upright, tuple(view_scales)
+        self.network, self.upright = network, upright
+        self.view_scales, self.by_slices = tuple(view_scales), by_slices
 
     def prepare(self, uptake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """1×1×H×W float uptake in 0..1 of any size -> the same clean and upright, whether it was on
@@ -80,8 +86,12 @@ class Segmentation(nn.Module):
         """1×1×H×W uptake, clean and upright -> 1×1×H×W logits, the mean of all views' and of the
         rows of each slice."""
         views = views_at(self.view_scales)
-        logits = [logits_of_view(self.network, body, *view) for view in views]
-        return mean_of_slices(sum(logits) / len(logits))
+        return self.mean([logits_of_view(self.network, body, *view) for view in views])
+
+    def mean(self, logits: list[Tensor]) -> Tensor:
+        """Of those of all views, 1×1×H×W each, and of the rows of each slice."""
+        mean = sum(logits) / len(logits)
+        return mean_of_slices(mean) if self.by_slices else mean
 
     def forward(self, uptake: Tensor) -> Tensor:
         """1×1×H×W float uptake in 0..1 of any size -> 1×1×H×W float logits, AIR beside the body."""

@@ -15,7 +15,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from train import checkpoint, config, dataset, evaluate, figures, pretrained, report, teacher
+from train import (
+    checkpoint,
+    config,
+    dataset,
+    evaluate,
+    figures,
+    pretrained,
+    report,
+    slices,
+    teacher,
+)
 from train.config import Config
 from train.dataset import Case
 from train.files import read_csv, write_csv, write_json
@@ -108,7 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tuple[Run, Path]:
+def _start(
+    arguments: argparse.Namespace, parser: argparse.ArgumentParser
+) -> tuple[Run, list[Case]]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     last = arguments.out / checkpoint.FILE
     if arguments.resume:
@@ -117,7 +129,7 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
         state = torch.load(last, map_location=device, weights_only=True)
         run = Run(config.stored(state["config"]), arguments.out, device)
         run.restore(state)
-        return run, arguments.data or Path(run.config.data)
+        return run, dataset.load(arguments.data or Path(run.config.data))
     if last.exists():
         parser.error(f"{last} exists; add --resume to go on, or choose another --out")
     if arguments.data is None:
@@ -147,6 +159,8 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
         settings["start_from_sha256"] = sha256(checkpoint.file_of(Path(start)))
     elif settings.get("start_share"):
         parser.error("start_share needs --start-from")
+    cases = dataset.load(arguments.data)
+    settings.setdefault("by_slices", slices.kept_by(case.truth for case in cases))
     run_config = Config(
         data=str(arguments.data),
         source_commit=source_commit("train", "serve"),
@@ -154,7 +168,7 @@ def _start(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> tu
         **settings,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    return Run(run_config, arguments.out, device), arguments.data
+    return Run(run_config, arguments.out, device), cases
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -163,8 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     # Denormal weights and gradients slow a CPU down and change nothing.
     torch.set_flush_denormal(True)
     try:
-        run, data = _start(arguments, parser)
-        fit(run, dataset.load(data))
+        fit(*_start(arguments, parser))
     except (dataset.DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -251,9 +251,10 @@ class Run:
 
     def segmentation(self) -> evaluate.Segmentation:
         """The averaged network as it is exported; after `learn_upright` only."""
-        return evaluate.Segmentation(self.average.module, self.upright, self.config.view_scales).to(
-            self.device
-        )
+        config = self.config
+        return evaluate.Segmentation(
+            self.average.module, self.upright, config.view_scales, config.by_slices
+        ).to(self.device)
 
     def predict(self, cases: list[Case]) -> dict[str, np.ndarray]:
         """Logits of tumour, float32 H×W by name."""

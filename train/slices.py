@@ -4,6 +4,9 @@ Labels were drawn slice by slice, then enlarged to the nearest row: none of the 
 an outline between two rows that `same_slice` finds, by the height of the image, to be of one slice.
 """
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +25,11 @@ def same_slice(height: int) -> Tensor:
     over = torch.full_like(row, height) % ROWS
     place = (row - over) % ROWS
     return torch.where(over > 1, row, row + (place == 0).long() - (place == 1).long())
+
+
+def kept_by(labels: Iterable[np.ndarray]) -> bool:
+    """Whether none of the labels, bool H×W, has an outline between two rows of one slice."""
+    return all((label == label[same_slice(len(label)).numpy()]).all() for label in labels)
 
 
 def mean_of_slices(logits: Tensor) -> Tensor:
