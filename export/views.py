@@ -71,7 +71,8 @@ def see(
         beside = (int(first), image.shape[3] - int(last))
         views = {}
         for view in itertools.product(scales, (False, True)):
-            inside = segmentation.mean([evaluate.logits_of_view(segmentation.network, body, *view)])
+            inside = evaluate.logits_of_view(segmentation.network, body, *view)
+            inside = segmentation.merged([inside], body)
             views[view] = F.pad(inside, beside, value=evaluate.AIR).numpy()[0, 0]
         logits.append(views)
     return held_out, logits, evaluate.views_at(segmentation.view_scales)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from serve import contract
 from train import canonical
 from train.dataset import Case
+from train.detail import with_detail
 from train.network import STRIDE, MobileNetUNet
 from train.slices import mean_of_slices
 
@@ -57,7 +58,7 @@ def logits_of_view(network: MobileNetUNet, uptake: Tensor, scale: float, mirrore
 
 class Segmentation(nn.Module):
     """Everything between uptake and logits: image cleaned, upright, without the air beside the
-    body; network; the rows of a slice told the same; all that undone.
+    body; network; detail; the rows of a slice told the same; all that undone.
 
     view_scales: at which the network sees an image and its mirror image; by_slices: whether
     labels are drawn slice by slice, see there.
@@ -83,15 +84,14 @@ class Segmentation(nn.Module):
         return self.upright.turn(uptake, on_head), on_head, *canonical.body_columns(uptake)
 
     def logits(self, body: Tensor) -> Tensor:
-        """1×1×H×W uptake, clean and upright -> 1×1×H×W logits, the mean of all views' and of the
-        rows of each slice."""
+        """1×1×H×W uptake, clean and upright -> 1×1×H×W logits, of all views together."""
         views = views_at(self.view_scales)
-        return self.mean([logits_of_view(self.network, body, *view) for view in views])
+        return self.merged([logits_of_view(self.network, body, *view) for view in views], body)
 
-    def mean(self, logits: list[Tensor]) -> Tensor:
-        """Of those of all views, 1×1×H×W each, and of the rows of each slice."""
-        mean = sum(logits) / len(logits)
-        return mean_of_slices(mean) if self.by_slices else mean
+    def merged(self, logits: list[Tensor], body: Tensor) -> Tensor:
+        """The mean of 1×1×H×W logits of views of the body, with its detail, by slices."""
+        merged = with_detail(sum(logits) / len(logits), body)
+        return mean_of_slices(merged) if self.by_slices else merged
 
     def forward(self, uptake: Tensor) -> Tensor:
         """1×1×H×W float uptake in 0..1 of any size -> 1×1×H×W float logits, AIR beside the body."""
