@@ -2,16 +2,16 @@
 
 import torch
 
-from train.detail import SURROUNDINGS, UPTAKE, with_detail
+from train.detail import LEAST, SURROUNDINGS, UPTAKE, with_detail
 
 
 def test_even_logits_of_an_even_image_stay_as_they_are():
-    logits = torch.full((1, 1, 20, 30), -4.0)
+    logits = torch.full((1, 1, 20, 30), -2.0)
     assert torch.allclose(with_detail(logits, torch.full((1, 1, 20, 30), 0.5)), logits)
 
 
 def test_a_slope_stays_a_slope():
-    slope = torch.linspace(-9, 9, 40).expand(1, 1, 30, 40)
+    slope = torch.linspace(LEAST, 9, 40).expand(1, 1, 30, 40)
     inside = (..., slice(5, -5), slice(5, -5))
     seen = with_detail(slope, slope / 20 + 0.5)
     assert torch.allclose(seen[inside], slope[inside], atol=1e-5)
@@ -25,6 +25,12 @@ def test_an_edge_of_uptake_is_an_edge_of_the_logits():
     assert torch.allclose(seen[11:13], torch.tensor([-step, step]), atol=1e-5)
     assert torch.allclose(seen[:9], torch.zeros(9), atol=1e-5)
     assert torch.allclose(seen[15:], torch.zeros(9), atol=1e-5)
+
+
+def test_faint_doubts_become_no_sharper():
+    faint = LEAST - 5 * torch.rand(1, 1, 20, 30, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(with_detail(faint, torch.full((1, 1, 20, 30), 0.5)), faint)
+    assert not torch.allclose(with_detail(faint + 9, torch.full((1, 1, 20, 30), 0.5)), faint + 9)
 
 
 def test_images_smaller_than_the_surroundings_and_mirror_images():
