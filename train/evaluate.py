@@ -61,7 +61,7 @@ class Segmentation(nn.Module):
     body; network; detail; the rows of a slice told the same; all that undone.
 
     view_scales: at which the network sees an image and its mirror image; by_slices: whether
-    labels are drawn slice by slice, see there.
+    labels were drawn slice by slice (train/slices.py).
     """
 
     def __init__(
