@@ -10,11 +10,14 @@ import argparse
 import functools
 import itertools
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from export.run import load_run
@@ -53,42 +56,52 @@ Held out of {runs}: {patients} patients.
 """
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A patient by a network: 1×1×H×W uptake of the body and, by view, its logits; columns of air
+    on either side of it."""
+
+    case: Case
+    segmentation: evaluate.Segmentation
+    body: Tensor
+    logits: dict[evaluate.View, Tensor]
+    beside: tuple[int, int]
+
+    def merged(self, views: Iterable[evaluate.View]) -> np.ndarray:
+        """Float32 H×W logits of the image, as Segmentation with these views gives them."""
+        inside = self.segmentation.merged([self.logits[view] for view in views], self.body)
+        return F.pad(inside, self.beside, value=evaluate.AIR).numpy()[0, 0]
+
+
 @torch.no_grad()
-def see(
-    run: Path, cases: list[Case]
-) -> tuple[list[Case], list[dict[evaluate.View, np.ndarray]], evaluate.Views]:
-    """The patients whom a run held out, float32 H×W logits of each by view, and the run's views."""
+def see(run: Path, cases: list[Case]) -> tuple[list[Seen], evaluate.Views]:
+    """The patients whom a run held out, and the run's views."""
     segmentation, config, folds = load_run(run)
     held_out = [c for c in cases if c.is_patient and folds["folds"].get(c.name) == config.fold]
     if len(held_out) < 2:
         raise ValueError(f"{run}: held {len(held_out)} patients out, expected 2 or more")
     scales = sorted({scale for views in SETS.values() for scale, _ in views})
-    logits = []
+    patients = []
     for case in tqdm(held_out, desc=run.name, unit="patient", leave=False, disable=None):
         image = torch.from_numpy(case.uptake).float()[None, None] / 255
         body, _, first, last = segmentation.prepare(image)
         body = body[..., int(first) : int(last)]
         beside = (int(first), image.shape[3] - int(last))
-        views = {}
-        for view in itertools.product(scales, (False, True)):
-            inside = evaluate.logits_of_view(segmentation.network, body, *view)
-            inside = segmentation.merged([inside], body)
-            views[view] = F.pad(inside, beside, value=evaluate.AIR).numpy()[0, 0]
-        logits.append(views)
-    return held_out, logits, evaluate.views_at(segmentation.view_scales)
+        logits = {
+            view: evaluate.logits_of_view(segmentation.network, body, *view)
+            for view in itertools.product(scales, (False, True))
+        }
+        patients.append(Seen(case, segmentation, body, logits, beside))
+    return patients, evaluate.views_at(segmentation.view_scales)
 
 
-def nested_dice(
-    patients: list[Case],
-    logits: list[dict[evaluate.View, np.ndarray]],
-    views: frozenset[evaluate.View],
-) -> np.ndarray:
+def nested_dice(patients: list[Seen], views: frozenset[evaluate.View]) -> np.ndarray:
     """Dice of each patient at the decision best for all the others."""
-    means = [np.mean([of[view] for view in views], axis=0, dtype=np.float32) for of in logits]
-    truths = [case.truth for case in patients]
+    logits = [patient.merged(views) for patient in patients]
+    truths = [patient.case.truth for patient in patients]
     scores = CalibratedScores(
-        Histograms.of(list(zip(means, truths, strict=True))),
-        reached=np.array([decision.reached(of) for of in means]),
+        Histograms.of(list(zip(logits, truths, strict=True))),
+        reached=np.array([decision.reached(of) for of in logits]),
         blank=np.array([float(not truth.any()) for truth in truths]),
         control_reached=np.array([]),
     )
@@ -98,12 +111,12 @@ def nested_dice(
 def report(runs: list[Path], cases: list[Case]) -> str:
     """VIEWS.md; raises ValueError where the runs do not see an image in the same views."""
     seen = [see(run, cases) for run in runs]
-    patients, logits = (list(itertools.chain(*(of[i] for of in seen))) for i in (0, 1))
-    chosen = seen[0][2]
-    if any(views != chosen for *_, views in seen):
+    patients = list(itertools.chain(*(of for of, _ in seen)))
+    chosen = seen[0][1]
+    if any(views != chosen for _, views in seen):
         raise ValueError("the runs see images at different scales, expected the same view_scales")
     # Sets that hold their own mirror images are measured once.
-    measure = functools.cache(lambda views: nested_dice(patients, logits, views))
+    measure = functools.cache(lambda views: nested_dice(patients, views))
     both = {
         views: [measure(frozenset(views)), measure(frozenset((s, not m) for s, m in views))]
         for views in {chosen, *SETS.values()}

@@ -17,7 +17,7 @@ from export.run import load_decision, load_run
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
-from train import checkpoint, fit, slices
+from train import checkpoint, dataset, evaluate, fit, slices
 from train.calibration import Calibration
 from train.decision import FEWEST_PIXELS, Decision
 
@@ -277,6 +277,14 @@ def test_an_unfinished_run_is_refused_by_name(run, tmp_path, capsys, missing):
     assert export.main(["--run", str(copy), "--out", str(tmp_path / "model.onnx")]) == 2
     assert missing in capsys.readouterr().err
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_views_are_put_together_as_the_segmentation_does(run):
+    segmentation, *_ = load_run(run)
+    patients, chosen = views.see(run, dataset.load(run.parent / "data"))
+    for patient in patients:
+        logits = evaluate.tumour_logits(segmentation, patient.case.uptake, torch.device("cpu"))
+        assert np.allclose(patient.merged(chosen), logits, atol=1e-4)
 
 
 def test_sets_of_views_are_compared_on_the_patients_held_out(run, capsys):
