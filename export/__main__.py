@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.model:
             model = warm_start.read(arguments.model)
             segmentation, facts = shipped.segmentation_of(model), shipped.facts_of_run(model)
-            folds, fold = shipped.folds_of(model, cases)
+            folds, fold = shipped.folds_of(arguments.model, cases)
         else:
             segmentation, config, folds = load_run(arguments.run)
             facts, fold = facts_of(config, folds), config.fold

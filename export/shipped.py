@@ -1,13 +1,14 @@
 """An exported file read again: what it was made from, in torch."""
 
 import json
+from pathlib import Path
 
 import onnx
 import torch
 
-from train import dataset, oof, warm_start
+from train import dataset, oof, unseen, warm_start
 from train.canonical import Upright
-from train.config import Config, stored_view_scales
+from train.config import Config
 from train.decision import Decision
 from train.evaluate import Segmentation
 
@@ -33,16 +34,9 @@ def segmentation_of(model: onnx.ModelProto) -> Segmentation:
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(2, 1, 256, 256, generator=generator)]
     warm_start.load(network, model, batches)
-    by_slices = json.loads(warm_start.facts(model)["training"]).get("by_slices", Config.by_slices)
-    return Segmentation(network, Upright(upright.tolist()), view_scales_of(model), by_slices).eval()
-
-
-def view_scales_of(model: onnx.ModelProto) -> tuple[float, ...]:
-    """Before version 0.6.0 they were those of the run."""
-    facts = warm_start.facts(model)
-    if "view_scales" in facts:
-        return tuple(json.loads(facts["view_scales"]))
-    return stored_view_scales(json.loads(facts["training"]))
+    by_slices = warm_start.training_of(model).get("by_slices", Config.by_slices)
+    view_scales = warm_start.view_scales_of(model)
+    return Segmentation(network, Upright(upright.tolist()), view_scales, by_slices).eval()
 
 
 def decision_of(model: onnx.ModelProto) -> Decision:
@@ -50,14 +44,14 @@ def decision_of(model: onnx.ModelProto) -> Decision:
     return oof.read_decision(facts | {"calibration": json.loads(facts["calibration"])})
 
 
-def folds_of(model: onnx.ModelProto, cases: list[dataset.Case]) -> tuple[dict, int | None]:
-    """As in folds.json: whom the model's training held out, and which fold that was.
+def folds_of(path: Path, cases: list[dataset.Case]) -> tuple[dict, int | None]:
+    """As in folds.json: whom the file's training held out, and which fold that was.
 
     Raises ValueError where these are not the people it was trained on.
     """
-    facts = warm_start.facts(model)
-    training, data = json.loads(facts["training"]), dataset.fingerprint(cases)
-    if facts["data_fingerprint"] != data:
+    folds, fold = unseen.told_by(path)
+    if folds["data"] != dataset.fingerprint(cases):
         raise ValueError("these are not the data that the model was trained on")
-    seed = training["fold_seed"]
-    return {"seed": seed, "data": data, "folds": dataset.folds(cases, seed)}, training["fold"]
+    if "folds" not in folds:  # none beside the file
+        folds |= {"folds": dataset.folds(cases, folds["seed"])}
+    return folds, fold

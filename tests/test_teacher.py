@@ -56,7 +56,7 @@ def test_a_student_of_any_size_of_teachers_learns_something_else(folder):
 
 def test_who_has_seen_the_held_out_does_not_teach(folder, capsys):
     assert _fit(folder, "leak", "--teacher", str(folder / "wide/fold-1"), fold="0") == 2
-    assert "only a run that held out the same fold" in capsys.readouterr().err
+    assert "only what held out the same fold" in capsys.readouterr().err
     assert not (folder / "leak/last.pt").exists()
     # Where nobody is held out, nothing can leak.
     assert _fit(folder, "all", "--teacher", str(folder / "wide/fold-1"), fold="none") == 0

@@ -47,21 +47,6 @@ def file_of(path: Path) -> Path:
     return path / (KEPT if (path / KEPT).exists() and not (path / FILE).exists() else FILE)
 
 
-def read_unseeing(run: Path, fold: int | None, facts: dict) -> dict:
-    """The checkpoint of a run that never saw whom another one is to hold out.
-
-    Those are the people of `fold`, by the folds that folds.json has (`facts`). Raises ValueError
-    where the run may have seen one, or cannot be read.
-    """
-    state, config, folds = read(run)
-    if fold is not None and (config.fold != fold or folds != facts):
-        raise ValueError(
-            f"{run}: was trained on other data or on people of fold {fold}, who are to be held "
-            "out; only a run that held out the same fold may have a say"
-        )
-    return state
-
-
 def averaged_network(state: dict) -> MobileNetUNet:
     """The network of a checkpoint's averaged weights, in evaluation mode."""
     network = network_of(state["config"])

@@ -76,6 +76,10 @@ class Config:
         for name in ("view_scales", "teachers", "teachers_sha256"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
+    def predecessors(self) -> list[Path]:
+        """What the run goes on from and what teaches it."""
+        return [Path(path) for path in (self.start_from, *self.teachers) if path]
+
     def progress(self, epochs: float, seconds: float) -> float:
         """Share of the budget, 0..1, that so many epochs in so many seconds use up."""
         if self.minutes is not None:

@@ -27,6 +27,11 @@ from train.kept import done, fold_folder
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 
 
+def _of_fold(path: Path, fold: int) -> Path:
+    """The network of another recipe for a fold; a file is the same for all of them."""
+    return path if path.is_file() else fold_folder(path, fold)
+
+
 def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
     """Train or go on with one fold in a process of its own; what it prints goes to fit.log."""
     out = fold_folder(arguments.out, fold)
@@ -38,12 +43,12 @@ def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
         command += ["--data", str(arguments.data), "--config", str(arguments.config)]
         command += ["--fold", str(fold)]
         if arguments.start_from:
-            command += ["--start-from", str(fold_folder(arguments.start_from, fold))]
+            command += ["--start-from", str(_of_fold(arguments.start_from, fold))]
         for name in ("minutes", "precision"):
             if (value := getattr(arguments, name)) is not None:
                 command += [f"--{name}", str(value)]
         for teachers in arguments.teachers:
-            command += ["--teacher", str(fold_folder(teachers, fold))]
+            command += ["--teacher", str(_of_fold(teachers, fold))]
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
     with (out / "fit.log").open("a") as log:
         return subprocess.Popen(
@@ -94,11 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--teachers", type=Path, action="append", default=[], metavar="OUT",
-        help="--out of another recipe, whose networks teach fold by fold; may be repeated",
+        help="--out of another recipe, whose networks teach fold by fold, or a model.onnx that "
+        "teaches all; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--start-from", type=Path, metavar="OUT",
-        help="--out of another recipe, from whose networks each fold goes on",
+        help="--out of another recipe, from whose networks each fold goes on, or a model.onnx from "
+        "which all do",
     )  # fmt: skip
     parser.add_argument(
         "--minutes", type=float, help="of each run, in place of the recipe's: machines differ"

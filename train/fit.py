@@ -25,6 +25,8 @@ from train import (
     report,
     slices,
     teacher,
+    unseen,
+    warm_start,
 )
 from train.config import Config
 from train.dataset import Case
@@ -51,21 +53,16 @@ def fit(run: Run, cases: list[Case]) -> None:
     log = run.out / "log.csv"
     rows = []
     facts = {"seed": run.config.fold_seed, "data": dataset.fingerprint(cases), "folds": folds}
-    if run.config.teachers:
-        run.learn_from(patients, controls, facts)
     if run.epoch:
-        if json.loads((run.out / "folds.json").read_text()) != facts:
+        if not unseen.same_folds(json.loads((run.out / "folds.json").read_text()), facts):
             raise dataset.DataError("the data are not those that the run was started with")
         rows = [row for row in read_csv(log) if int(row["epoch"]) <= run.epoch]
     else:
-        if run.config.encoder_weights:
-            run.load_encoder_weights()
-        if run.config.start_from:
-            run.start_from(patients, controls, facts)
-        write_json(run.out / "folds.json", facts)
-        write_json(run.out / "config.json", asdict(run.config))
-        if run.finished():  # there is nothing to train, only to measure
-            run.save()
+        facts["images"] = unseen.digests(cases)
+        facts["shown_before"] = unseen.shown_by(run.config.predecessors(), run.config.fold, facts)
+        _begin(run, patients, controls, facts)
+    if run.config.teachers:
+        run.learn_from(patients, controls)
     write_json(run.out / "upright.json", run.learn_upright(training))
     write_csv(log, report.LOG_COLUMNS, rows)
     while not run.finished():
@@ -79,10 +76,22 @@ def fit(run: Run, cases: list[Case]) -> None:
         if run.epoch % 10 == 0 or run.finished():
             report.preview(run, held_out or patients, dice)
     if run.config.start_share and not run.blended:
-        run.blend_with_start(patients, controls, facts)
+        run.blend_with_start(patients, controls)
         run.save()
     if held_out:
         report.held_out_figures(run, held_out)
+
+
+def _begin(run: Run, patients: list[Case], controls: list[Case], facts: dict) -> None:
+    """Take the weights that the config says to start from, and write down what the run is."""
+    if run.config.encoder_weights:
+        run.load_encoder_weights()
+    if run.config.start_from:
+        run.start_from(patients, controls)
+    write_json(run.out / "folds.json", facts)
+    write_json(run.out / "config.json", asdict(run.config))
+    if run.finished():  # there is nothing to train, only to measure
+        run.save()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,6 +165,7 @@ def _start(
         path = pretrained.file_of(settings.get("encoder", Config.encoder), weights)
         settings["encoder_weights_sha256"] = sha256(path)
     if start := settings.get("start_from"):
+        settings = warm_start.form_of(Path(start)) | settings
         settings["start_from_sha256"] = sha256(checkpoint.file_of(Path(start)))
     elif settings.get("start_share"):
         parser.error("start_share needs --start-from")

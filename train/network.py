@@ -119,7 +119,10 @@ class MobileNetUNet(nn.Module):
         return F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
+FORM = ("width", "full_resolution", "context", "encoder")
+"""The settings of a run that say which numbers its network has."""
+
+
 def network_of(settings: Mapping) -> MobileNetUNet:
     """An untrained network as the settings of a run of any version ask for it."""
-    names = ("width", "full_resolution", "drop_path", "context", "encoder")
-    return MobileNetUNet(**{name: settings[name] for name in names if name in settings})
+    return MobileNetUNet(**{n: settings[n] for n in (*FORM, "drop_path") if n in settings})

@@ -141,51 +141,47 @@ class Run:
         pretrained.load_encoder_weights(self.network.encoder, path)
         self.average.module.load_state_dict(self.network.state_dict())
 
-    def start_from(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
+    def start_from(self, patients: list[Case], controls: list[Case]) -> None:
         """Take the function of the network that the config says to start from.
 
-        facts: as in folds.json. Raises ValueError where that cannot be.
+        Raises ValueError where that cannot be.
         """
         path = Path(self.config.start_from)
         _refuse_another(checkpoint.file_of(path), self.config.start_from_sha256)
-        warm_start.copy(self.network, self._other_network(path, patients, controls, facts))
+        warm_start.copy(self.network, self._other_network(path, patients, controls))
         self.average.module.load_state_dict(self.network.state_dict())
 
-    def learn_from(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
-        """Let the config's teachers teach; facts as in folds.json. Raises ValueError."""
+    def learn_from(self, patients: list[Case], controls: list[Case]) -> None:
+        """Let the config's teachers teach; raises ValueError where that cannot be."""
         if teacher.digests(self.config.teachers) != self.config.teachers_sha256:
             raise ValueError("the teachers are not those that the run was started with")
         self.teachers = Teachers(
-            [
-                self._other_network(Path(path), patients, controls, facts)
-                for path in self.config.teachers
-            ]
+            [self._other_network(Path(path), patients, controls) for path in self.config.teachers]
         )
 
     def _other_network(
-        self, path: Path, patients: list[Case], controls: list[Case], facts: dict
+        self, path: Path, patients: list[Case], controls: list[Case]
     ) -> MobileNetUNet:
         """The network of a finished run or of a model.onnx, in evaluation mode.
 
-        Raises ValueError where it may have seen whom this run holds out, or cannot be read.
+        Raises ValueError where it cannot be read.
         """
         file = checkpoint.file_of(path)
         if file.name == checkpoint.FILE:
-            state = checkpoint.read_unseeing(path, self.config.fold, facts)
+            state, _, _ = checkpoint.read(path)
             network = checkpoint.averaged_network(state)
             return network.to(self.device, memory_format=torch.channels_last)
         model = warm_start.read(file)
-        warm_start.refuse_leak(model, self.config.fold, facts["data"], facts["seed"])
         drawn = Batches(patients, controls, [], self.config, epoch=0)
         batches = [self.make_batch(*drawn[i], progress=0.0)[0] for i in range(WARM_START_BATCHES)]
         network = warm_start.network_like(model).to(self.device, memory_format=torch.channels_last)
         warm_start.load(network, model, batches)
         return network
 
-    def blend_with_start(self, patients: list[Case], controls: list[Case], facts: dict) -> None:
+    def blend_with_start(self, patients: list[Case], controls: list[Case]) -> None:
         """Move the averaged weights towards the first ones, by config.start_share."""
         first = Run(self.config, self.out, self.device)
-        first.start_from(patients, controls, facts)
+        first.start_from(patients, controls)
         weights = first.network.state_dict()
         for name, value in self.average.module.state_dict().items():
             if value.is_floating_point():

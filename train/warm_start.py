@@ -16,7 +16,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from train.network import MobileNetUNet, network_of
+from train import checkpoint
+from train.config import stored_view_scales
+from train.network import FORM, MobileNetUNet, network_of
 
 FILTER_RMS = 0.15
 """Root mean square to which each filter is scaled; the norm behind it takes the factor back.
@@ -48,26 +50,38 @@ def facts(model: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in model.metadata_props}
 
 
-def refuse_leak(model: onnx.ModelProto, fold: int | None, data: str, seed: int) -> None:
-    """Raise ValueError where the model may have seen those whom this run is to hold out.
-
-    data: their fingerprint; seed: of the folds.
-    """
-    told = facts(model)
-    training = json.loads(told.get("training", "{}"))
-    seen_without = training.get("fold"), training.get("fold_seed", 0)
-    if fold is None or (told.get("data_fingerprint") == data and seen_without == (fold, seed)):
-        return
-    raise ValueError(
-        f"fold {fold} cannot be held out: the model to start from was trained on other data or on "
-        f"people of that fold ({told.get('folds', 'folds unknown')}); hold out the same fold, or "
-        "nobody with --fold none"
-    )
-
-
 def network_like(model: onnx.ModelProto) -> MobileNetUNet:
     """An untrained network of the size that the model says to have."""
-    return network_of(json.loads(facts(model).get("training", "{}")))
+    return network_of(training_of(model))
+
+
+def view_scales_of(model: onnx.ModelProto) -> tuple[float, ...]:
+    """At which the model sees images; before version 0.6.0 they were those of the run."""
+    if scales := facts(model).get("view_scales"):
+        return tuple(json.loads(scales))
+    return stored_view_scales(training_of(model))
+
+
+def training_of(model: onnx.ModelProto) -> dict:
+    """The settings of the run that the file comes from, without those that it does not tell."""
+    return json.loads(facts(model).get("training", "{}"))
+
+
+def form_of(path: Path) -> dict:
+    """The settings that a run shares with the finished run or model.onnx that it goes on from.
+
+    They are its network's form and the scales at which that sees images. Raises ValueError where it
+    cannot be read.
+    """
+    file = checkpoint.file_of(path)
+    if file.name == checkpoint.FILE:
+        _, config, _ = checkpoint.read(path)
+        settings, view_scales = vars(config), config.view_scales
+    else:
+        model = read(file)
+        settings, view_scales = training_of(model), view_scales_of(model)
+    form = {name: settings[name] for name in FORM if name in settings}
+    return form | {"view_scales": view_scales}
 
 
 def copy(network: MobileNetUNet, other: MobileNetUNet) -> None:
