@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.folders import draw_data
-from train import crossval, fit, losses
+from train import crossval, evaluate, fit, losses, teacher
+from train.detail import with_detail
 from train.network import MobileNetUNet
 from train.teacher import Teachers
 
@@ -97,16 +98,39 @@ def test_teachers_say_the_mean_of_their_probabilities():
     torch.manual_seed(0)
     networks = [MobileNetUNet(0.5).eval() for _ in range(2)]
     uptake = torch.rand(2, 1, 64, 64)
-    said = Teachers(networks)(uptake)
+    said = Teachers(networks, as_served=False)(uptake)
     one, other = (network.half_resolution_logits(uptake).sigmoid() for network in networks)
     assert torch.allclose(said, (one + other) / 2)
     assert not said.requires_grad
+
+
+def test_teachers_say_what_is_served_of_two_views():
+    torch.manual_seed(0)
+    network = MobileNetUNet(0.5).eval()
+    uptake = torch.rand(2, 1, 64, 64)
+    said = Teachers([network], as_served=True)(uptake)
+    with torch.no_grad():
+        views = [evaluate.logits_of_view(network, uptake, *view) for view in teacher.VIEWS]
+    served = with_detail((views[0] + views[1]) / 2, uptake)
+    assert torch.allclose(said, served.sigmoid(), atol=1e-6)
+
+
+def test_a_student_of_what_is_served_learns_something_else(folder):
+    (folder / "served.toml").write_text(RECIPE + "as_served = true\n")
+    weights = []
+    for config in ("recipe", "served"):
+        out = f"taught-by-{config}"
+        assert _fit(folder, out, "--teacher", str(folder / "wide/fold-1"), config=config) == 0
+        weights.append(_weights(folder / out))
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_only_the_teachers_own_probability_pleases_them_wholly():
     probability = torch.tensor([0.1, 0.5, 0.8]).reshape(1, 1, 1, 3)
     logits = torch.logit(probability).requires_grad_()
     truth = torch.tensor([0.0, 1.0, 1.0]).reshape(1, 1, 1, 3)
-    losses.taught(logits, truth, probability, 1.0).backward()
+    losses.taught(logits, truth, 1, probability, 1.0).backward()
     assert logits.grad.abs().max() < 1e-6
-    assert losses.taught(logits, truth, probability, 0.0) == losses.bce_and_dice(logits, truth)
+    assert losses.taught(logits, truth, 1, probability, 0.0) == losses.bce_and_dice(
+        logits, truth, 1
+    )

@@ -126,12 +126,12 @@ def make_batch(
 ) -> tuple[Tensor, Tensor]:
     """Window and vary what `source` gave.
 
-    Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and float32 N×1×H/2×W/2 truth in 0..1
-    (the share of tumour in each 2×2 block), with H×W = WINDOW × scale: the same field of view
-    whatever the scale, which must keep both sides multiples of the network's stride. `intensity` is
-    the share of images whose gamma, and of those whose gain, is changed; `geometry` multiplies how
-    far images are turned, enlarged and stretched (1: 9°, a fifth, a fourteenth). Every random
-    number comes from `generator` (a CPU generator, so that CPU and CUDA draw the same).
+    Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and truth in 0..1 (tumour's share of the
+    pixel), with H×W = WINDOW × scale: the same field of view whatever the scale, which must keep
+    both sides multiples of the network's stride. `intensity` is the share of images whose gamma,
+    and of those whose gain, is changed; `geometry` multiplies how far images are turned, enlarged
+    and stretched (1: 9°, a fifth, a fourteenth). Every random number comes from `generator` (a CPU
+    generator, so that CPU and CUDA draw the same).
     """
     count, _, height, width = planes.shape
     maps = _window_maps(centres, (height, width), geometry, generator).to(device)
@@ -142,4 +142,4 @@ def make_batch(
     # Interpolation may end a rounding error above the largest value.
     planes = (planes / 255).clamp_max(1)
     uptake, truth = planes[:, :1], planes[:, 1:]
-    return _intensity(uptake, intensity, generator), F.avg_pool2d(truth, 2)
+    return _intensity(uptake, intensity, generator), truth

@@ -43,6 +43,9 @@ class Config:
     view_scales: tuple[float, ...] = (1.25,)
     # Whether labels were drawn slice by slice (train/slices.py); fit looks, unless it is told.
     by_slices: bool = True
+    # Whether the loss is of the logits as they are served, enlarged and with detail, in place of
+    # those at half resolution.
+    as_served: bool = False
     # Share of images whose gamma, and of those whose gain, is changed.
     intensity: float = 0.3
     # How far images are turned, enlarged and stretched, as a multiple of 9°, e^0.2 and e^0.07.

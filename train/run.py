@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from train import augment, canonical, checkpoint, evaluate, losses, pretrained, 
 from train.batches import Batches
 from train.config import Config
 from train.dataset import Case
+from train.detail import with_detail
 from train.files import replacing
 from train.network import MobileNetUNet, network_of
 from train.provenance import sha256
@@ -156,7 +158,8 @@ class Run:
         if teacher.digests(self.config.teachers) != self.config.teachers_sha256:
             raise ValueError("the teachers are not those that the run was started with")
         self.teachers = Teachers(
-            [self._other_network(Path(path), patients, controls) for path in self.config.teachers]
+            [self._other_network(Path(path), patients, controls) for path in self.config.teachers],
+            self.config.as_served,
         )
 
     def _other_network(
@@ -219,12 +222,13 @@ class Run:
                 group["lr"] = rate * group["share"]
             uptake, truth = self.make_batch(*batch, progress)
             with autocast:
-                logits = self.network.half_resolution_logits(uptake)
+                logits, side = self._logits(uptake)
                 said = self.teachers(uptake) if self.teachers else None
+            truth = F.avg_pool2d(truth, side)
             if said is None:
-                loss = losses.bce_and_dice(logits, truth)
+                loss = losses.bce_and_dice(logits, truth, side)
             else:
-                loss = losses.taught(logits, truth, said, self.config.teacher_share)
+                loss = losses.taught(logits, truth, side, said, self.config.teacher_share)
             self.optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
@@ -235,6 +239,12 @@ class Run:
         self.epoch += 1
         self.seconds += time.monotonic() - since
         return total / max(1, taken)
+
+    def _logits(self, uptake: Tensor) -> tuple[Tensor, int]:
+        """What the loss is of, and how many pixels of the image each logit is high and wide."""
+        if self.config.as_served:
+            return with_detail(self.network(uptake).float(), uptake), 1
+        return self.network.half_resolution_logits(uptake), 2
 
     def finished(self) -> bool:
         return self.progress(0, time.monotonic()) >= 1

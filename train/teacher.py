@@ -11,21 +11,33 @@ import torch
 from torch import Tensor
 
 from train import checkpoint
+from train.detail import with_detail
+from train.evaluate import logits_of_view
 from train.network import MobileNetUNet
 from train.provenance import sha256
 
+VIEWS = ((1.0, False), (1.125, True))
+"""In which teachers see an image where the student learns what is served: about as good as four."""
+
 
 class Teachers:
-    """networks: in evaluation mode; they are never trained here."""
+    """networks: in evaluation mode; they are never trained here.
 
-    def __init__(self, networks: Sequence[MobileNetUNet]):
-        self.networks = networks
+    as_served: whether they say what is served, of the image in VIEWS.
+    """
+
+    def __init__(self, networks: Sequence[MobileNetUNet], as_served: bool):
+        self.networks, self.as_served = networks, as_served
 
     @torch.no_grad()
     def __call__(self, uptake: Tensor) -> Tensor:
-        """N×1×H×W uptake in 0..1 -> float32 N×1×H/2×W/2, the mean of their tumour probabilities."""
-        seen = [network.half_resolution_logits(uptake) for network in self.networks]
-        return torch.stack([logits.float().sigmoid() for logits in seen]).mean(0)
+        """N×1×H×W uptake in 0..1 -> their tumour probability, float32 N×1×H×W, or N×1×H/2×W/2
+        where not as_served."""
+        if not self.as_served:
+            seen = [network.half_resolution_logits(uptake) for network in self.networks]
+            return torch.stack([logits.float().sigmoid() for logits in seen]).mean(0)
+        seen = [logits_of_view(n, uptake, *view).float() for n in self.networks for view in VIEWS]
+        return with_detail(torch.stack(seen).mean(0), uptake).sigmoid()
 
 
 def digests(paths: Sequence[str]) -> tuple[str, ...]:
