@@ -26,7 +26,7 @@ def _digest(case: Case) -> str:
 
 def same_folds(folds: dict, facts: dict) -> bool:
     """Whether two folds.json of any version deal the same people into the same folds."""
-    return all(folds[key] == facts[key] for key in ("data", "seed"))
+    return all(folds.get(key) == facts[key] for key in ("data", "seed"))
 
 
 def shown_by(paths: Iterable[Path], fold: int | None, facts: dict) -> list[str] | None:
