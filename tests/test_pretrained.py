@@ -122,9 +122,10 @@ def test_weights_that_are_not_there_are_named():
         pretrained.file_of("efficientnet_lite9", "imagenet")
 
 
-def test_the_package_brings_weights_that_fit():
-    path = pretrained.file_of(LITE, "imagenet")
-    encoder = Encoder(LITE)
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_the_package_brings_weights_that_fit(name):
+    path = pretrained.file_of(name, "imagenet")
+    encoder = Encoder(name)
     pretrained.load_encoder_weights(encoder, path)
     # Filters that have seen photographs: some tell edges, none is as it was drawn at random.
     assert encoder.features[0][0].weight.abs().max() > 1

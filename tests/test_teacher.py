@@ -115,6 +115,20 @@ def test_teachers_say_what_is_served_of_two_views():
     assert torch.allclose(said, served.sigmoid(), atol=1e-6)
 
 
+def test_several_teachers_see_one_view_each_of_what_is_served():
+    torch.manual_seed(0)
+    networks = [MobileNetUNet(0.5).eval() for _ in range(3)]
+    uptake = torch.rand(2, 1, 64, 64)
+    said = Teachers(networks, as_served=True)(uptake)
+    with torch.no_grad():
+        seen = [
+            evaluate.logits_of_view(network, uptake, *teacher.VIEWS[i % 2])
+            for i, network in enumerate(networks)
+        ]
+    served = with_detail(torch.stack(seen).mean(0), uptake)
+    assert torch.allclose(said, served.sigmoid(), atol=1e-6)
+
+
 def test_a_student_of_what_is_served_learns_something_else(folder):
     (folder / "served.toml").write_text(RECIPE + "as_served = true\n")
     weights = []

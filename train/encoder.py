@@ -23,7 +23,8 @@ class Stage(NamedTuple):
 
 STEM_CHANNELS = 32
 # MobileNetV2: table 2 of its paper. EfficientNet-Lite0: without the stage of 320 channels and the
-# last block of 192, so that encoder and decoder stay below 3 million parameters.
+# last block of 192, so that encoder and decoder stay below 3 million parameters. EfficientNet-Lite2
+# is whole: it only teaches.
 STAGES = {
     "mobilenet_v2": (
         Stage(1, 3, 16, 1, 1),
@@ -41,6 +42,15 @@ STAGES = {
         Stage(6, 3, 80, 3, 2),
         Stage(6, 5, 112, 3, 1),
         Stage(6, 5, 192, 3, 2),
+    ),
+    "efficientnet_lite2": (
+        Stage(1, 3, 16, 1, 1),
+        Stage(6, 3, 24, 3, 2),
+        Stage(6, 5, 48, 3, 2),
+        Stage(6, 3, 88, 4, 2),
+        Stage(6, 5, 120, 4, 1),
+        Stage(6, 5, 208, 5, 2),
+        Stage(6, 3, 352, 1, 1),
     ),
 }
 

