@@ -25,3 +25,8 @@ def draw_data(root: Path, patients: int, controls: int, size: tuple[int, int] = 
         pixels, _ = phantom(*size, lesions=0, seed=1000 + i)
         save_rgba(root / f"controls/imgs/control_{i:03}.png", pixels)
     return root
+
+
+def options_in(folder: Path, **paths: str) -> list[str]:
+    """Command-line options that name paths inside the folder: data="mine" is --data=FOLDER/mine."""
+    return [f"--{name}={folder / path}" for name, path in paths.items()]

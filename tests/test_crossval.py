@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.folders import draw_data
+from tests.folders import draw_data, options_in
 from train import comparison, crossval, oof
 from train.decision import THRESHOLDS
 
@@ -30,9 +30,7 @@ def folder(tmp_path_factory):
 
 def _run(folder, *more: str, **other: str) -> int:
     options = {"config": "tiny.toml", "data": "data", "out": "runs", "artifacts": "artifacts"}
-    options |= other
-    arguments = [f"--{name}={folder / path}" for name, path in options.items()]
-    return crossval.main([*arguments, *more])
+    return crossval.main([*options_in(folder, **options | other), *more])
 
 
 def _result(folder) -> dict:

@@ -168,6 +168,18 @@ def test_a_time_budget_ends_the_run(data, tmp_path):
     assert not (tmp_path / "run/held_out.json").exists()
 
 
+def test_a_long_epoch_of_a_run_with_a_time_budget_ends_for_a_checkpoint(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run, "LONGEST_EPOCH", 0.0)
+    config = _config(tmp_path, SMALL.replace("steps_per_epoch = 2", "steps_per_epoch = 100000"))
+    arguments = ["--data", str(data), "--config", config, "--fold", "none"]
+    assert fit.main([*arguments, "--out", str(tmp_path / "run"), "--minutes", "0.05"]) == 0
+    rows = _rows(tmp_path / "run/log.csv")
+    assert len(rows) > 1
+    assert float(rows[0]["minutes"]) < float(rows[-1]["minutes"])
+
+
 def test_a_run_is_never_overwritten(data, tmp_path, capsys):
     assert _start(data, tmp_path / "run", "--epochs", "1") == 0
     with pytest.raises(SystemExit) as stop:

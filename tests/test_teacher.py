@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.folders import draw_data
+from tests.folders import draw_data, options_in
 from train import crossval, evaluate, fit, losses, teacher
 from train.detail import with_detail
 from train.network import MobileNetUNet
@@ -33,8 +33,7 @@ def folder(tmp_path_factory):
 
 
 def _fit(folder, out: str, *more: str, fold: str = "1", config: str = "recipe") -> int:
-    options = {"data": "data", "config": f"{config}.toml", "out": out}
-    arguments = [f"--{name}={folder / path}" for name, path in options.items()]
+    arguments = options_in(folder, data="data", config=f"{config}.toml", out=out)
     return fit.main([*arguments, "--fold", fold, *more])
 
 
@@ -86,8 +85,9 @@ def test_teachers_that_were_changed_do_not_go_on(folder, capsys):
 
 
 def test_cross_validation_pairs_teachers_and_students_by_fold(folder):
-    options = {"config": "recipe.toml", "data": "data", "out": "students", "artifacts": "artifacts"}
-    arguments = [f"--{name}={folder / path}" for name, path in options.items()]
+    arguments = options_in(
+        folder, config="recipe.toml", data="data", out="students", artifacts="artifacts"
+    )
     assert crossval.main([*arguments, "--folds", "1", f"--teachers={folder / 'narrow'}"]) == 0
     told = json.loads((folder / "artifacts/experiments/recipe.json").read_text())
     assert told["taught_by"] == ["narrow"]

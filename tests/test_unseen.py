@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from tests.folders import draw_data
+from tests.folders import draw_data, options_in
 from train import crossval, fit, unseen
 from train.files import write_json
 
@@ -37,8 +37,7 @@ def folder(tmp_path_factory):
 def _fit(
     folder: Path, out: str, *, data: str, fold: str, start: str = "", config: str = "recipe"
 ) -> int:
-    options = {"data": data, "config": f"{config}.toml", "out": out}
-    arguments = [f"--{name}={folder / path}" for name, path in options.items()]
+    arguments = options_in(folder, data=data, config=f"{config}.toml", out=out)
     arguments += [f"--start-from={folder / start}"] if start else []
     return fit.main([*arguments, "--fold", fold])
 
@@ -77,8 +76,9 @@ def test_whom_a_predecessor_was_shown_is_not_forgotten(folder, capsys):
 
 
 def test_all_folds_go_on_from_one_file(folder):
-    options = {"config": "recipe.toml", "data": "ours", "out": "folds", "artifacts": "report"}
-    arguments = [f"--{name}={folder / path}" for name, path in options.items()]
+    arguments = options_in(
+        folder, config="recipe.toml", data="ours", out="folds", artifacts="report"
+    )
     start = f"--start-from={_exported(folder, 'shown-theirs')}"
     assert crossval.main([*arguments, start, "--folds", "1", "3"]) == 0
 

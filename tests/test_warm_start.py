@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from serve.phantom import phantom
-from tests.folders import draw_data
+from tests.folders import draw_data, options_in
 from train import crossval, fit, warm_start
 from train.network import MobileNetUNet
 from train.provenance import sha256
@@ -153,9 +153,10 @@ def first_stage(tmp_path_factory):
 
 
 def _cross_validate(folder, out: str, *more: str, config: str = "small") -> int:
-    options = {"config": folder / f"{config}.toml", "data": folder / "data", "out": folder / out}
-    arguments = [f"--{name}={path}" for name, path in options.items()]
-    return crossval.main([*arguments, f"--artifacts={folder / 'artifacts'}", "--folds", "1", *more])
+    arguments = options_in(
+        folder, config=f"{config}.toml", data="data", out=out, artifacts="artifacts"
+    )
+    return crossval.main([*arguments, "--folds", "1", *more])
 
 
 def _go_on(folder, fold: str, *more: str) -> int:

@@ -27,6 +27,9 @@ from train.transplant import Donor
 WARM_UP = 0.03
 GRADIENT_NORM = 5.0
 WARM_START_BATCHES = 20
+LONGEST_EPOCH = 600.0
+"""Seconds after which an epoch of a run with a time budget ends: a checkpoint follows each epoch,
+and what came after the last one is lost when a run is stopped."""
 
 
 def learning_rate_at(progress: float, peak: float) -> float:
@@ -199,12 +202,16 @@ class Run:
         )
 
     def train_epoch(self, patients: list[Case], controls: list[Case], donors: list[Donor]) -> float:
-        """config.steps_per_epoch steps, fewer when the time is up; return the mean loss."""
+        """config.steps_per_epoch steps, fewer when the time is up; return the mean loss.
+
+        Of a run with a time budget, fewer too where they would take longer than LONGEST_EPOCH.
+        """
         autocast = torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
         )
         self.network.train()
         since, total, taken = time.monotonic(), 0.0, 0
+        latest = math.inf if self.config.minutes is None else since + LONGEST_EPOCH
         batches = Batches(patients, controls, donors, self.config, self.epoch)
         steps = tqdm(
             batches.ahead_of(self.device),
@@ -215,7 +222,7 @@ class Run:
         )
         for step, batch in enumerate(steps):
             progress = self.progress(step, since)
-            if progress >= 1:
+            if progress >= 1 or (step and time.monotonic() > latest):
                 break
             rate = learning_rate_at(progress, self.config.learning_rate)
             for group in self.optimiser.param_groups:
