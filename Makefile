@@ -22,7 +22,8 @@ lint: .venv-dev/installed ## check the style
 	$(DEV)/ruff format --check
 
 train: .venv-dev/installed ## train on the challenge's data: make train DATA=folder RUN=runs/name MINUTES=70
-	$(DEV)/python -m train.fit --data $(DATA) --out $(RUN) --minutes $(MINUTES)
+	$(DEV)/python -m train.fit --data $(DATA) --out $(RUN) --minutes $(MINUTES) \
+		--config train/experiments/imagenet.toml
 
 export: .venv-dev/installed ## turn a run into the shipped model: make export RUN=runs/name
 	$(DEV)/python -m export --run $(RUN) --out artifacts/model.onnx
