@@ -17,7 +17,11 @@ from train.decision import Decision
 from train.evaluate import Segmentation
 from train.provenance import source_commit
 
-NAMES = {"mobilenet_v2": "mobilenetv2-unet", "efficientnet_lite0": "efficientnet-lite0-unet"}
+NAMES = {
+    "mobilenet_v2": "mobilenetv2-unet",
+    "efficientnet_lite0": "efficientnet-lite0-unet",
+    "efficientnet_lite2": "efficientnet-lite2-unet",
+}
 """Of artifacts, by their encoder."""
 
 

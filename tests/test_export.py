@@ -13,13 +13,14 @@ import torch
 from export import __main__ as export
 from export import int8, onnx_file, shipped, views
 from export.graph import PixelsToMask
-from export.run import load_decision, load_run
+from export.run import NAMES, load_decision, load_run
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
 from train import checkpoint, dataset, evaluate, fit, slices
 from train.calibration import Calibration
 from train.decision import FEWEST_PIXELS, Decision
+from train.encoder import STAGES
 
 
 def decide(
@@ -298,3 +299,8 @@ def test_sets_of_views_are_compared_on_the_patients_held_out(run, capsys):
     assert views.main([*start, str(run.parent)]) == 2
     assert "error: " in capsys.readouterr().err
     assert out.read_text() == report
+
+
+def test_a_run_of_any_encoder_has_a_name_to_be_exported_by():
+    assert set(NAMES) == set(STAGES)
+    assert len(set(NAMES.values())) == len(NAMES)
