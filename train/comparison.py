@@ -138,9 +138,9 @@ Each patient's Dice is taken at the setting and least probability that are best 
 patients; the setting is one threshold for all images, or a calibration of the probabilities after
 which each image gets its own. "Against" is the mean difference to `{baseline}`, patient by patient,
 over those whom both held out, with its standard error: experiments on fewer folds can be compared
-by that alone. `imagenet` and what goes on from it were measured with detail put back and the rows
-of a slice told the same (`train/detail.py`, `train/slices.py`); the others are older and were
-measured without.
+by that alone. `imagenet`, `lite2` and what goes on from them were measured with detail put back and
+the rows of a slice told the same (`train/detail.py`, `train/slices.py`); the others are older and
+were measured without.
 
 """
 _FOOT = """
