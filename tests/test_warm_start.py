@@ -160,9 +160,9 @@ def _cross_validate(folder, out: str, *more: str, config: str = "small") -> int:
 
 
 def _go_on(folder, fold: str, *more: str) -> int:
-    arguments = ["--data", str(folder / "data"), "--config", str(folder / "small.toml")]
-    arguments += ["--start-from", str(folder / "first/fold-1"), "--fold", fold, *more]
-    return fit.main([*arguments, "--out", str(folder / f"from-run-{fold}")])
+    arguments = options_in(folder, data="data", config="small.toml", out=f"from-run-{fold}")
+    start = f"--start-from={folder / 'first/fold-1'}"
+    return fit.main([*arguments, start, "--fold", fold, *more])
 
 
 def test_each_fold_goes_on_from_its_own_network_of_another_recipe(first_stage):
