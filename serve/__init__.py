@@ -1,8 +1,44 @@
-"""The serving side: a grey PNG of a PET projection in, a tumour mask as PNG out."""
+"""The serving side: a grey PNG of a PET projection in, a tumour mask as PNG out.
 
+As a library, three lines:
+
+    from serve import load
+    segment = load()
+    mask = segment(pixels)  # uint8 [height, width], dark = high uptake -> uint8, 0 or 255
+"""
+
+from __future__ import annotations
+
+import os
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __version__ = "0.9.0"
 
+# onnxruntime reports to its vendor and keeps a device id in the home folder unless told not to.
+# Images of patients call nobody: set here, before anything can import it, whatever was set before.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # gunicorn's master imports this package before it forks, so every worker tells the same uptime.
 STARTED = time.monotonic()
+
+
+def load(model: str | os.PathLike[str] | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Open a model and return it as a function from grey pixels to a mask.
+
+    model: an ONNX file with its checksum beside it (`FILE.sha256`), "baseline" for the challenge's
+    threshold, or None for the one that the environment variable MODEL names, by default the
+    shipped one.
+
+    The function takes uint8 [height, width], 0 = highest uptake, 255 = none, and returns uint8
+    [height, width], 255 = tumour, 0 = not; other arrays raise `ValueError`. Its `metadata` says
+    what the model is. It uses all CPUs that this process may use and may be called from several
+    threads. Raises `serve.segmenter.ArtifactError` if the model cannot be opened.
+    """
+    from serve.library import open_model  # onnxruntime and numpy only when they are needed
+
+    return open_model(model)

@@ -1,0 +1,44 @@
+"""The model for other Python programs: `from serve import load`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from serve.cpus import available_cpus
+from serve.segmenter import Baseline, Segmenter
+from serve.settings import BASELINE, Settings
+
+
+def open_model(model: str | os.PathLike[str] | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Do what `serve.load` promises."""
+    if model is None:
+        path = Settings.read().model
+    else:
+        path = None if os.fspath(model) == BASELINE else Path(model)
+    segmenter = Segmenter.load(path, available_cpus()) if path else Baseline()
+    return Library(segmenter)
+
+
+class Library:
+    """A segmenter that checks what it is given: an array has no header that says what it is."""
+
+    def __init__(self, segmenter: Segmenter | Baseline) -> None:
+        self.metadata = segmenter.metadata
+        self._segment = segmenter
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn `pixels`, uint8 [height, width], dark = hot, into a mask of that shape, 0 or 255.
+
+        Raises `ValueError` for any other array.
+        """
+        found = np.asarray(pixels)
+        if found.dtype != np.uint8 or found.ndim != 2 or not found.size:
+            raise ValueError(
+                f"the image is {found.dtype} {list(found.shape)}, expected uint8 [height, width], "
+                "0 = highest uptake, 255 = none"
+            )
+        return self._segment(np.ascontiguousarray(found))
