@@ -17,7 +17,7 @@ from train.calibration import Calibration
 from train.decision import Decision, nested_dice, standard_error
 from train.evaluate import Segmentation
 from train.files import read_csv
-from train.network import MobileNetUNet
+from train.old_network import MobileNetUNet
 
 CALIBRATION_PHANTOMS = 6
 

@@ -24,21 +24,21 @@ def upright() -> canonical.Upright:
 
 
 @pytest.mark.parametrize("size", [(200, 120), (489, 400), (991, 400), (333, 251)])
-def test_bodies_nobody_learnt_from_are_told_from_bodies_on_their_head(upright, size):
+def test_bodies_nobody_learnt_from_are_told_from_bodies_flipped(upright, size):
     for seed in range(100, 105):
         uptake = _uptake(seed, size)
-        assert not upright.on_head(_image(uptake)).any()
-        assert not upright.on_head(_image(uptake[:, ::-1])).any()
-        assert upright.on_head(_image(uptake[::-1])).all()
-        assert upright.on_head(_image(uptake[::-1, ::-1])).all()
+        assert not upright.flipped(_image(uptake)).any()
+        assert not upright.flipped(_image(uptake[:, ::-1])).any()
+        assert upright.flipped(_image(uptake[::-1])).all()
+        assert upright.flipped(_image(uptake[::-1, ::-1])).all()
 
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_an_image_without_up_or_down_is_left_as_it_is(upright, value):
-    assert not upright.on_head(torch.full((1, 1, 40, 30), float(value))).any()
+    assert not upright.flipped(torch.full((1, 1, 40, 30), float(value))).any()
 
 
-def test_turning_touches_only_those_on_their_head():
+def test_turning_touches_only_those_flipped():
     images = torch.arange(12.0).reshape(2, 1, 3, 2)
     turned = canonical.Upright.turn(images, torch.tensor([True, False])[:, None, None, None])
     assert torch.equal(turned[0], images[0].flip(1))
@@ -70,7 +70,7 @@ def test_values_between_the_extremes_are_never_touched():
 def test_the_smallest_image_goes_through(upright):
     pixel = torch.full((1, 1, 1, 1), 0.5)
     assert torch.equal(canonical.without_impulses(pixel), pixel)
-    assert not upright.on_head(pixel).any()
+    assert not upright.flipped(pixel).any()
 
 
 def test_the_air_beside_the_body_is_left_out_but_for_a_margin():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from train import evaluate
-from train.network import MobileNetUNet
+from train.old_network import MobileNetUNet
 
 
 class Identity:

@@ -20,7 +20,7 @@ from tests.folders import draw_data
 from train import checkpoint, dataset, evaluate, fit, slices
 from train.calibration import Calibration
 from train.decision import FEWEST_PIXELS, Decision
-from train.encoder import STAGES
+from train.old_encoder import STAGES
 
 
 def decide(

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train import pretrained
-from train.encoder import Encoder
+from train.old_encoder import Encoder
 
 LITE = "efficientnet_lite0"
 

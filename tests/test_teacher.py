@@ -8,7 +8,7 @@ import torch
 from tests.folders import draw_data, options_in
 from train import crossval, evaluate, fit, losses, teacher
 from train.detail import with_detail
-from train.network import MobileNetUNet
+from train.old_network import MobileNetUNet
 from train.teacher import Teachers
 
 RECIPE = """

@@ -11,7 +11,7 @@ from torch import nn
 from serve.phantom import phantom
 from tests.folders import draw_data, options_in
 from train import crossval, fit, warm_start
-from train.network import MobileNetUNet
+from train.old_network import MobileNetUNet
 from train.provenance import sha256
 
 

@@ -65,14 +65,14 @@ class Upright(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.tensor(weights))
 
-    def on_head(self, uptake: Tensor) -> Tensor:
+    def flipped(self, uptake: Tensor) -> Tensor:
         """N×1×H×W uptake -> bool N×1×1×1."""
         return ((top_minus_bottom(uptake) * self.weights).sum(1) < 0)[:, None, None, None]
 
     @staticmethod
-    def turn(images: Tensor, on_head: Tensor) -> Tensor:
+    def turn(images: Tensor, flipped: Tensor) -> Tensor:
         """Turn upside-down those images, N×1×H×W, that are on their head."""
-        return torch.where(on_head, images.flip(2), images)
+        return torch.where(flipped, images.flip(2), images)
 
 
 def learn_upright(cases: list[Case]) -> list[float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from train.config import Config, stored
-from train.network import MobileNetUNet, network_of
+from train.old_network import MobileNetUNet, network_of
 
 FILE = "last.pt"
 """The checkpoint in a run's folder."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_origin
 
 from train.augment import WINDOW
-from train.encoder import STAGES
 from train.evaluate import VIEW_MULTIPLE
-from train.network import STRIDE
+from train.old_encoder import STAGES
+from train.old_network import STRIDE
 
 PRECISIONS = ("float32", "bfloat16")
 IMAGENET = "imagenet"

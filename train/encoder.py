@@ -1,8 +1,8 @@
-"""The encoders: stages of inverted residuals, as published, for one grey channel.
+"""The encoder: EfficientNet-Lite0's stages of inverted residuals, for one grey channel.
 
 Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks"
 (arXiv 1801.04381); Tan and Le 2019, "EfficientNet" (arXiv 1905.11946), whose Lite versions are
-inverted residuals with ReLU6 and nothing else: MobileNetV2's blocks, arranged by a search.
+inverted residuals with ReLU6 and nothing else.
 """
 
 from typing import NamedTuple
@@ -22,43 +22,16 @@ class Stage(NamedTuple):
 
 
 STEM_CHANNELS = 32
-# MobileNetV2: table 2 of its paper. EfficientNet-Lite0: without the stage of 320 channels and the
-# last block of 192, so that encoder and decoder stay below 3 million parameters. EfficientNet-Lite2
-# is whole: it only teaches.
-STAGES = {
-    "mobilenet_v2": (
-        Stage(1, 3, 16, 1, 1),
-        Stage(6, 3, 24, 2, 2),
-        Stage(6, 3, 32, 3, 2),
-        Stage(6, 3, 64, 4, 2),
-        Stage(6, 3, 96, 3, 1),
-        Stage(6, 3, 160, 3, 2),
-        Stage(6, 3, 320, 1, 1),
-    ),
-    "efficientnet_lite0": (
-        Stage(1, 3, 16, 1, 1),
-        Stage(6, 3, 24, 2, 2),
-        Stage(6, 5, 40, 2, 2),
-        Stage(6, 3, 80, 3, 2),
-        Stage(6, 5, 112, 3, 1),
-        Stage(6, 5, 192, 3, 2),
-    ),
-    "efficientnet_lite2": (
-        Stage(1, 3, 16, 1, 1),
-        Stage(6, 3, 24, 3, 2),
-        Stage(6, 5, 48, 3, 2),
-        Stage(6, 3, 88, 4, 2),
-        Stage(6, 5, 120, 4, 1),
-        Stage(6, 5, 208, 5, 2),
-        Stage(6, 3, 352, 1, 1),
-    ),
-}
-
-
-def scaled(channels: int, width: float) -> int:
-    """Channels times the width multiplier, as a multiple of 8 (MobileNetV2's reference code)."""
-    rounded = max(8, int(channels * width + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels * width else rounded
+# Without the published stage of 320 channels and the last block of 192, so that encoder and
+# decoder together stay below 3 million parameters.
+STAGES = (
+    Stage(1, 3, 16, 1, 1),
+    Stage(6, 3, 24, 2, 2),
+    Stage(6, 5, 40, 2, 2),
+    Stage(6, 3, 80, 3, 2),
+    Stage(6, 5, 112, 3, 1),
+    Stage(6, 5, 192, 3, 2),
+)
 
 
 class ConvNormAct(nn.Sequential):
@@ -66,7 +39,7 @@ class ConvNormAct(nn.Sequential):
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1
-    ):
+    ) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
@@ -92,20 +65,14 @@ class InvertedResidual(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        expansion: int,
-        kernel: int = 3,
-        drop_path: float = 0.0,
-    ):
+        self, inputs: int, outputs: int, stride: int, stage: Stage, drop_path: float
+    ) -> None:
         super().__init__()
-        hidden = inputs * expansion
-        expand = [ConvNormAct(inputs, hidden, kernel=1)] if expansion != 1 else []
+        hidden = inputs * stage.expansion
+        expand = [ConvNormAct(inputs, hidden, kernel=1)] if stage.expansion != 1 else []
         self.conv = nn.Sequential(
             *expand,
-            ConvNormAct(hidden, hidden, kernel, stride, groups=hidden),
+            ConvNormAct(hidden, hidden, stage.kernel, stride, groups=hidden),
             nn.Conv2d(hidden, outputs, 1, bias=False),
             nn.BatchNorm2d(outputs),
         )
@@ -123,38 +90,27 @@ class InvertedResidual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """One of STAGES behind a stem that halves the resolution.
+    """STAGES behind a stem that halves the resolution.
 
-    width multiplies the channels; drop_path is that of the deepest block, less for earlier ones.
-    State-dict keys are `features.0`, `features.1`, ... as in torchvision's `mobilenet_v2`.
+    drop_path is that of the deepest block, less for earlier ones. State-dict keys are
+    `features.0`, `features.1`, ... as torchvision names them.
     """
 
-    def __init__(
-        self, name: str = "mobilenet_v2", width: float = 1.0, drop_path: float = 0.0
-    ) -> None:
+    def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()
-        stages = STAGES[name]
-        channels = scaled(STEM_CHANNELS, width)
-        depth = sum(stage.repeats for stage in stages)
+        depth = sum(stage.repeats for stage in STAGES)
+        channels = STEM_CHANNELS
         blocks: list[nn.Module] = [ConvNormAct(1, channels, stride=2)]
         self.taps: list[int] = []
         self.tap_channels: list[int] = []
-        for stage in stages:
-            outputs = scaled(stage.channels, width)
+        for stage in STAGES:
             if stage.stride == 2:
                 self._tap(blocks, channels)
             for i in range(stage.repeats):
-                blocks.append(
-                    InvertedResidual(
-                        channels,
-                        outputs,
-                        stage.stride if i == 0 else 1,
-                        stage.expansion,
-                        stage.kernel,
-                        drop_path * len(blocks) / depth,
-                    )
-                )
-                channels = outputs
+                stride = stage.stride if i == 0 else 1
+                share = drop_path * len(blocks) / depth
+                blocks.append(InvertedResidual(channels, stage.channels, stride, stage, share))
+                channels = stage.channels
         self._tap(blocks, channels)
         self.features = nn.Sequential(*blocks)
 

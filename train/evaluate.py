@@ -11,7 +11,7 @@ from serve import contract
 from train import canonical
 from train.dataset import Case
 from train.detail import with_detail
-from train.network import STRIDE, MobileNetUNet
+from train.old_network import STRIDE, MobileNetUNet
 from train.slices import mean_of_slices
 
 MISSED = 0.1
@@ -80,7 +80,7 @@ class Segmentation(nn.Module):
         its head (bool 1×1×1×1), the body's first column and the one behind its last (int64 [1]).
         """
         uptake = canonical.without_impulses(uptake)
-        on_head = self.upright.on_head(uptake)
+        on_head = self.upright.flipped(uptake)
         return self.upright.turn(uptake, on_head), on_head, *canonical.body_columns(uptake)
 
     def logits(self, body: Tensor) -> Tensor:

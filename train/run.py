@@ -19,7 +19,7 @@ from train.config import Config
 from train.dataset import Case
 from train.detail import with_detail
 from train.files import replacing
-from train.network import MobileNetUNet, network_of
+from train.old_network import MobileNetUNet, network_of
 from train.provenance import sha256
 from train.teacher import Teachers
 from train.transplant import Donor

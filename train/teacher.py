@@ -14,7 +14,7 @@ from torch import Tensor
 from train import checkpoint
 from train.detail import with_detail
 from train.evaluate import logits_of_view
-from train.network import MobileNetUNet
+from train.old_network import MobileNetUNet
 from train.provenance import sha256
 
 VIEWS = ((1.0, False), (1.125, True))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from train import checkpoint
 from train.config import stored_view_scales
-from train.network import FORM, MobileNetUNet, network_of
+from train.old_network import FORM, MobileNetUNet, network_of
 
 FILTER_RMS = 0.15
 """Root mean square to which each filter is scaled; the norm behind it takes the factor back.

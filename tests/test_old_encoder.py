@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from train.encoder import STAGES, Encoder, scaled
+from train.old_encoder import STAGES, Encoder, scaled
 
 # Keys and shapes of torchvision's mobilenet_v2, as its published state dict has them.
 TORCHVISION = {

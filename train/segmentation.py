@@ -1,0 +1,90 @@
+"""From the uptake of a whole image to its tumour logits, by one network or an ensemble."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from train.canonical import Upright, body_columns, without_impulses
+from train.detail import with_detail
+from train.network import STRIDE, UNet
+from train.slices import mean_of_slices
+from train.weights import Weights
+
+AIR = -1e4
+"""Logit of tumour where there is no body: a probability of 0 whatever the calibration."""
+
+
+def pad(image: Tensor, multiple: int) -> Tensor:
+    """Zeros (no uptake) below and to the right of N×1×H×W, up to multiples of `multiple`."""
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % multiple, 0, -height % multiple))
+
+
+def full_resolution(network: nn.Module, uptake: Tensor) -> Tensor:
+    """N×1×H×W float uptake in 0..1 of any size -> N×1×H×W float logits."""
+    height, width = uptake.shape[-2:]
+    logits = network(pad(uptake, STRIDE))
+    logits = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return logits[:, :, :height, :width]
+
+
+class Segmentation(nn.Module):
+    """Everything between uptake and logits: impulse noise removed, orientation normalised, the air
+    beside the body left out; the mean of all networks' logits of image and mirror image; detail;
+    the rows of a slice averaged; then the logits put back where the image had its pixels.
+
+    networks: in evaluation mode; by_slices: whether labels were drawn slice by slice
+    (train/slices.py).
+    """
+
+    def __init__(self, networks: Sequence[UNet], upright: Upright, by_slices: bool = True) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.upright, self.by_slices = upright, by_slices
+
+    def prepare(self, uptake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """1×1×H×W float uptake in 0..1 of any size -> the same clean and upright, whether it was
+        vertically flipped (bool 1×1×1×1), the body's first column and the one behind its last
+        (int64 [1]).
+        """
+        uptake = without_impulses(uptake)
+        flipped = self.upright.flipped(uptake)
+        return self.upright.turn(uptake, flipped), flipped, *body_columns(uptake)
+
+    def logits(self, body: Tensor) -> Tensor:
+        """1×1×H×W uptake, clean and upright -> 1×1×H×W logits."""
+        views = []
+        for network in self.networks:
+            views.append(full_resolution(network, body))
+            views.append(full_resolution(network, body.flip(3)).flip(3))
+        logits = with_detail(sum(views) / len(views), body)
+        return mean_of_slices(logits) if self.by_slices else logits
+
+    def forward(self, uptake: Tensor) -> Tensor:
+        """1×1×H×W float uptake in 0..1 of any size -> 1×1×H×W float logits, AIR beside the body."""
+        body, flipped, first, last = self.prepare(uptake)
+        logits = self.logits(body[..., int(first) : int(last)])
+        beside = (int(first), uptake.shape[3] - int(last))
+        return self.upright.turn(F.pad(logits, beside, value=AIR), flipped)
+
+    @torch.no_grad()
+    def of_image(self, uptake: np.ndarray) -> np.ndarray:
+        """uint8 H×W uptake (255 = hottest) -> float32 H×W logits; the networks must be in
+        evaluation mode."""
+        image = torch.from_numpy(np.ascontiguousarray(uptake))[None, None]
+        return self(image.to(self.upright.weights.device).float() / 255)[0, 0].cpu().numpy()
+
+
+def ensemble(members: Sequence[Weights]) -> Segmentation:
+    """The segmentation of one or more trained networks, on the CPU and in evaluation mode.
+
+    Which way up a body is comes from the mean of the members' weights for it.
+    """
+    upright = torch.stack([member.upright.weights for member in members]).mean(0)
+    by_slices = all(json.loads(m.facts["settings"])["by_slices"] for m in members)
+    networks = [member.network for member in members]
+    return Segmentation(networks, Upright(upright.tolist()), by_slices).eval()
