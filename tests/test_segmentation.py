@@ -122,7 +122,8 @@ def _weights(seed: int, by_slices: bool = True) -> Weights:
     return Weights(_network(seed), facts, Upright(torch.full((64,), float(seed + 1)).tolist()))
 
 
-def test_an_ensemble_is_the_mean_of_its_members():
+def test_an_ensemble_is_the_mean_of_its_members(monkeypatch):
+    monkeypatch.setattr(segmentation, "with_detail", lambda logits, body: logits)
     members = [_weights(0), _weights(1, by_slices=False)]
     both = ensemble(members)
     assert len(both.networks) == 2
