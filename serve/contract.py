@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
 import re
 import zlib
@@ -28,6 +29,7 @@ __all__ = [
     "dice",
     "encode",
     "encode_png",
+    "image_hash",
     "max_characters",
 ]
 
@@ -108,6 +110,16 @@ def encode_png(mask: np.ndarray) -> bytes:
         out, "PNG", compress_level=1, compress_type=zlib.Z_RLE
     )
     return out.getvalue()
+
+
+def image_hash(pixels: np.ndarray) -> str:
+    """Return 16 hex digits that name an image by its grey pixels, uint8 H×W, as decoded.
+
+    The same pixels have the same hash whatever file they were saved in.
+    """
+    height, width = pixels.shape
+    data = f"{height}x{width}:".encode() + np.ascontiguousarray(pixels, np.uint8).tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def check_mask(mask: np.ndarray, shape: tuple[int, ...]) -> None:

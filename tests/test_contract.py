@@ -463,3 +463,16 @@ def test_dice_is_the_challenge_s_formula_and_symmetric(seed):
     a, b = seeded(2, 9, 7, highest=1, seed=seed)
     expected = 2 * ((a > 0) & (b > 0)).sum() / ((a > 0).sum() + (b > 0).sum())
     assert dice(a, b) == dice(b, a) == pytest.approx(expected)
+
+
+# Names of images
+
+
+def test_hash_names_pixels_and_not_files():
+    pixels = decode_png(png(RAMP))
+    assert contract.image_hash(pixels) == "5f58b075292f7b28"
+    assert contract.image_hash(decode_png(png(np.dstack([RAMP] * 3), colour=RGB))) == (
+        contract.image_hash(pixels)
+    )
+    assert contract.image_hash(pixels.T) != contract.image_hash(pixels)
+    assert contract.image_hash(pixels.reshape(8, 32)) != contract.image_hash(pixels)

@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all, and outputs that are never an input."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from serve.errors import UsageError
+
+PARTIAL = ".part-"
+LONGEST_SUFFIX = 16  # bytes; with it a temporary name stays far below the 255 of file systems
+STALE = 3600  # seconds after which a temporary file belongs to a process that was killed
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a new path beside `path` to write to; on success it is renamed to `path`.
+
+    A kill, a power cut or a full disk leaves the old file or the new one, never half of one. The
+    temporary file is removed on any failure. Its name is hidden, short, its own for each call, and
+    ends like `path`. What is no regular file, such as /dev/stdout, is written to directly.
+    Raises `OSError` that names `path`.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
+    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(6)}{suffix}")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if error.filename in (None, os.fspath(partial)):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
+    finally:
+        with suppress(OSError):  # the first failure is the one to report
+            partial.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes | str) -> None:
+    """Write `data`, text as UTF-8, whole or not at all. Raises `OSError`."""
+    with replacing(path) as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as JSON, whole or not at all. Raises `OSError`."""
+    write(path, json.dumps(content, indent=1) + "\n")
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in `folder` over an hour ago."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(PARTIAL):
+                with suppress(OSError):
+                    if entry.stat().st_mtime < time.time() - STALE:
+                        os.unlink(entry.path)
+
+
+def check_outputs(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Raise `UsageError` if an output is an input or another output, also through links."""
+    read: dict[Path | tuple[int, int], Path] = {}
+    for path in inputs:
+        read[_resolve(path)] = path
+        if found := _inode(path):
+            read[found] = path
+    written: dict[Path, Path] = {}
+    for path in outputs:
+        place = _resolve(path)
+        if (same := read.get(place) or read.get(_inode(path))) is not None:
+            also = "" if same == path else f" ({path} is the same file)"
+            raise UsageError(f"{same} would be written over, but is read{also}; choose another")
+        if place in written:
+            raise UsageError(f"{path} would be written twice; choose another name or folder")
+        written[place] = path
+
+
+def reason(error: OSError) -> str:
+    """Return in one line which file could not be read or written, and why."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        why = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
+        return f"{why}: {error.filename} could not be written" if error.filename else why
+    why = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {why}" if error.filename else why
+
+
+def _resolve(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises where links go round in a circle
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
