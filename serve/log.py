@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from gunicorn.glogging import Logger
@@ -18,7 +21,7 @@ class Log(Logger):
         known = {"id": None} | environ.get("serve.log", {})
         self._write(
             id=known.pop("id"),
-            client=environ.get("REMOTE_ADDR"),
+            client=client_address(environ, self.cfg.forwarded_allow_ips),
             method=environ["REQUEST_METHOD"],
             path=environ.get("PATH_INFO", "")[:LONGEST_PATH],
             status=int(str(resp.status).split()[0]),
@@ -36,3 +39,31 @@ class Log(Logger):
     def _write(self, **facts: object) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.access_log.info("%s", json.dumps({"time": now} | facts))
+
+
+def client_address(environ: Mapping[str, str], trusted: Collection[str]) -> str | None:
+    """Return who sent a request: behind a `trusted` proxy what it says in X-Forwarded-For.
+
+    trusted: gunicorn's forwarded_allow_ips: addresses, networks, or "*" for every peer. Anyone can
+    send that header, so it counts only as far as trusted proxies added to it, from the right.
+    """
+    client = environ.get("REMOTE_ADDR")
+    hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    while hops and _is_trusted(client, trusted):
+        try:
+            client = str(ipaddress.ip_address(hops.pop().strip()))
+        except ValueError:
+            break
+        if "*" in trusted:  # the nearest proxy is known to be ours, those before it are not
+            break
+    return client
+
+
+def _is_trusted(client: str | None, trusted: Collection[str]) -> bool:
+    if not client or "*" in trusted:  # none: over a Unix socket
+        return True
+    with suppress(ValueError):
+        address = ipaddress.ip_address(client)
+        address = getattr(address, "ipv4_mapped", None) or address  # of a socket that speaks both
+        return any(address in ipaddress.ip_network(network) for network in trusted)
+    return False
