@@ -1,4 +1,4 @@
-"""The gate to the open internet, as compose.yaml has it: nginx with its own configuration."""
+"""The proxy to the open internet, as compose.yaml has it: nginx with its own configuration."""
 
 import contextlib
 import json
@@ -8,39 +8,53 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from benchmarks import client
+from serve.settings import Settings
 from tests.conftest import PROJECT
-from tests.serving import ask_raw, body_of, connect, post, read_answer, request_of, serving
+from tests.serving import (
+    ask_raw,
+    body_of,
+    connect,
+    post,
+    read_answer,
+    request_of,
+    serving,
+    together,
+)
 from tests.slow_model import lasting, write_slow_artifact
 from tests.test_crashes import Load, wait
 
-CONFIGURATION = PROJECT / "deploy" / "nginx.conf"
+TEMPLATE = PROJECT / "deploy" / "nginx.conf.template"
+DEFAULTS = {"DEADLINE": "9", "MAX_PIXELS": "4000000", "TRUSTED_PROXY": "127.0.0.1"}
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 needs_nginx = pytest.mark.skipif(not NGINX, reason="nginx is not installed (apt install nginx)")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    model = write_slow_artifact(tmp_path_factory.mktemp("slow") / "model.onnx")
-    with serving(model, WORKERS="2") as server:
-        yield server
+def filled_in(**variables: str) -> str:
+    """The configuration as the image's start script makes it, by envsubst with a list of names."""
+    values = DEFAULTS | variables
+    text = TEMPLATE.read_text()
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == set(values)
+    return re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], text)
 
 
-@pytest.fixture(scope="module")
-def proxy(server, tmp_path_factory):
-    """The address of an nginx in front of the server."""
-    folder = tmp_path_factory.mktemp("nginx")
+@contextlib.contextmanager
+def proxy_before(url: str, folder: Path, **variables: str) -> Iterator[str]:
+    """Run an nginx in front of the server at `url`; its address."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    text = CONFIGURATION.read_text()
+    text = filled_in(**variables)
     for there, here in {
         "/tmp/": f"{folder}/",
         "/dev/stdout": f"{folder}/access.log",
-        "app:8000": server.url.removeprefix("http://"),
+        "app:8000": url.removeprefix("http://"),
         "listen 8080": f"listen 127.0.0.1:{port}",
     }.items():
         assert there in text
@@ -56,6 +70,19 @@ def proxy(server, tmp_path_factory):
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    model = write_slow_artifact(tmp_path_factory.mktemp("slow") / "model.onnx")
+    with serving(model, WORKERS="2") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proxy(server, tmp_path_factory):
+    with proxy_before(server.url, tmp_path_factory.mktemp("nginx")) as url:
+        yield url
 
 
 @needs_nginx
@@ -122,11 +149,66 @@ def test_client_may_send_more_requests_over_its_connection(proxy):
     assert client.ask(proxy, "/healthz/ready").status == 200
 
 
-def test_compose_file_names_what_there_is():
-    text = (PROJECT / "compose.yaml").read_text()
-    for name in re.findall(r"\./([\w./-]+):", text):
-        assert (PROJECT / name).is_file()
-    assert text.count("read_only: true") == 2
-    assert text.count("restart: unless-stopped") == 2
-    assert text.count('user: "') == 2
-    assert re.findall(r'user: "(\d+):', text) != ["0", "0"]
+@pytest.fixture(scope="module")
+def late_server():
+    """The address of a server that takes five seconds for an answer."""
+
+    def answer(sock: socket.socket) -> None:
+        with sock:
+            sock.recv(65_536)
+            time.sleep(5)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+
+    def accept(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@needs_nginx
+def test_waits_as_long_as_the_deadline_and_a_little_longer(late_server, tmp_path):
+    (tmp_path / "short").mkdir()
+    (tmp_path / "long").mkdir()
+    with (
+        proxy_before(late_server, tmp_path / "short", DEADLINE="1") as short,
+        proxy_before(late_server, tmp_path / "long", DEADLINE="3600") as long,
+    ):
+        answers = together(
+            lambda: client.ask(short, "/api", timeout=20), lambda: client.ask(long, "/api")
+        )
+    assert [answer.status for answer in answers] == [504, 200]
+
+
+@pytest.mark.parametrize("max_pixels", [200_000, 4_000_000, 100_000_000])
+def test_lets_through_what_the_server_takes(max_pixels):
+    text = filled_in(MAX_PIXELS=str(max_pixels))
+    limit = int(re.search(r"client_max_body_size (\d+);", text)[1])
+    assert limit > Settings.read({"MAX_PIXELS": str(max_pixels), "MODEL": "baseline"}).max_body
+
+
+def logged_client(server, proxy: str, source: str, *headers: bytes) -> str:
+    """Whom the server's log names for a request to `proxy` from the address `source`."""
+    port = int(proxy.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 10, source_address=(source, 0)) as sock:
+        lines = [b"GET /api HTTP/1.1", b"Host: x", *headers]
+        sock.sendall(b"\r\n".join(lines) + b"\r\n\r\n")
+        status, answered, _ = read_answer(sock)
+    assert status == 200
+    mine = f'"id": "{answered["x-request-id"]}"'
+    wait(lambda: any(mine in line for line in server.log()))
+    return next(json.loads(line)["client"] for line in server.log() if mine in line)
+
+
+@needs_nginx
+def test_log_names_the_client_and_not_the_proxy(server, proxy):
+    forged = b"X-Forwarded-For: 203.0.113.9"
+    assert logged_client(server, proxy, "127.0.0.2") == "127.0.0.2"
+    assert logged_client(server, proxy, "127.0.0.2", forged) == "127.0.0.2"
+    # 127.0.0.1 stands for the proxy with TLS on the same machine.
+    assert logged_client(server, proxy, "127.0.0.1", forged) == "203.0.113.9"
+    # Whoever reaches the server itself from elsewhere is not believed.
+    assert logged_client(server, server.url, "127.0.0.2", forged) == "127.0.0.2"
