@@ -1,4 +1,4 @@
-"""The page for people: `GET /`, its files, and drawn patients to try it with.
+"""The page for people: `GET /`, its files, and synthetic phantoms to try it with.
 
 Everything comes from this server: no outside resource, no build step, no inline script or style.
 """
@@ -15,7 +15,7 @@ from serve.phantom import phantom
 # What `phantom` draws for examples 1, 2 and 3: a trunk, a trunk without a tumour, a whole body.
 EXAMPLES = (
     {"height": 489, "lesions": 3, "seed": 1},
-    {"height": 426, "lesions": 0, "seed": 4},
+    {"height": 426, "lesions": 0, "seed": 1},
     {"height": 880, "lesions": 5, "seed": 2},
 )
 
