@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -34,7 +34,8 @@ OTHER_FORMATS = {
     b"%PDF": "PDF",
     b"\x1f\x8b": "gzip",
 }
-PALETTE = 3
+GREY, PALETTE = 0, 3
+RGB_TYPES = (2, PALETTE, 6)  # three samples a pixel once a palette is looked up
 # Colour type -> (samples a pixel, bit depths); PNG specification, table 11.1.
 COLOUR_TYPES = {
     0: (1, (1, 2, 4, 8, 16)),
@@ -43,6 +44,8 @@ COLOUR_TYPES = {
     4: (2, (8, 16)),
     6: (4, (8, 16)),
 }
+# Depths of scanners and viewers that are saved in files of 16 bits.
+SMALLER_DEPTHS = (8, 10, 12)
 WHOLE = [(0, 0, 1, 1)]
 # Adam7, the seven passes of an interlaced image: first column, first row, steps between them.
 ADAM7 = [
@@ -54,6 +57,9 @@ ADAM7 = [
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 ]
+
+
+T = TypeVar("T")
 
 
 class Header(NamedTuple):
@@ -80,14 +86,48 @@ class Header(NamedTuple):
         return total
 
 
+class GreyImage(NamedTuple):
+    """What was read: grey pixels, uint8 H×W, dark = hot, and one line for each doubt about them."""
+
+    pixels: np.ndarray
+    notes: list[str]
+
+
+class Samples(NamedTuple):
+    """A PNG's own values: `colours` H×W×1 or H×W×3, 16-bit colours cut to their high byte.
+
+    `opacity` is uint8 H×W, 255 = opaque.
+    """
+
+    header: Header
+    colours: np.ndarray
+    opacity: np.ndarray
+
+
 def decode_png(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Turn the bytes of a PNG into grey pixels, uint8 H×W, dark = hot.
+    """Turn the bytes of a PNG into grey pixels, uint8 H×W, dark = hot; see `read_image`."""
+    return read_image(data, max_pixels).pixels
+
+
+def read_image(data: bytes, max_pixels: int = MAX_PIXELS) -> GreyImage:
+    """Turn the bytes of a PNG into grey pixels, uint8 H×W, dark = hot, and doubts about them.
 
     Every colour type and bit depth of PNG is understood: 16 bits keep their high byte, colours
     become luminance (ITU-R 601), transparent pixels are laid over white, which is no uptake.
-    Gamma and colour profiles are not applied, since the challenge compares raw values; of an
-    animation the still image is taken. Raises `ContractError`.
+    Gamma, colour profiles and orientation are not applied, since the challenge compares raw
+    values; of an animation the still image is taken. Grey values of 16 bits that stay under 4,096
+    (8-, 10- and 12-bit values in a larger file) are scaled by the bits they use, which is noted.
+    Raises `ContractError`.
     """
+    return _load(data, max_pixels, _grey)
+
+
+def read_samples(data: bytes, max_pixels: int = MAX_PIXELS) -> Samples:
+    """Return a PNG's own values, which no meaning was given yet. Raises `ContractError`."""
+    return _load(data, max_pixels, _samples)
+
+
+def _load(data: bytes, max_pixels: int, read: Callable[..., T]) -> T:
     header = read_header(data, max_pixels)
     chunks = _chunks(data)
     if header.colour == PALETTE and b"PLTE" not in chunks:
@@ -99,7 +139,11 @@ def decode_png(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             last_row = image.crop((0, header.height - 1, header.width, header.height))
             if header.interlaced or not np.asarray(last_row).any():
                 _check_length(header, chunks[b"IDAT"])
-            return _grey(image, header, chunks)
+            if header.colour == PALETTE:
+                if image.getextrema()[1] >= len(_content(chunks[b"PLTE"][0])) // 3:
+                    raise _broken("a colour is not in its palette")
+                image = image.convert("RGBA")  # with the palette's transparency
+            return read(image, header, chunks)
     except ContractError:
         raise
     except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
@@ -196,26 +240,52 @@ def _unpack(packed: list[memoryview], enough: int) -> Iterator[bytes]:
             yield piece
 
 
-def _grey(image: Image.Image, header: Header, chunks: dict[bytes, list[memoryview]]) -> np.ndarray:
-    if header.colour == PALETTE:
-        if image.getextrema()[1] >= len(_content(chunks[b"PLTE"][0])) // 3:
-            raise _broken("a colour is not in its palette")
-        image = image.convert("RGBA")  # with the palette's transparency
+def _grey(image: Image.Image, header: Header, chunks: dict[bytes, list[memoryview]]) -> GreyImage:
+    notes = []
     if image.mode == "I;16":
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        values = np.asarray(image)
+        highest = int(values.max())
+        bits = next((bits for bits in SMALLER_DEPTHS if highest < 2**bits), 16)
+        if bits < 16 and highest:
+            notes.append(
+                f"a 16-bit PNG whose values stay under {2**bits:,}: they were taken for "
+                f"{bits}-bit values, {2**bits - 1:,} = white"
+            )
+        grey = (values >> (bits - 8)).astype(np.uint8)
     else:
         grey = np.asarray(image.convert("L"))
+        if header.depth == 16 and 0 < int(grey.max()) < 16:
+            notes.append(
+                "a 16-bit colour PNG whose values stay under 4,096 is almost black: save it as grey"
+            )
+    opacity = _opacity(image, header, chunks)
+    if opacity is not None:
+        grey = (255 - (opacity.astype(np.uint16) * (255 - grey) + 127) // 255).astype(np.uint8)
+    return GreyImage(grey, notes)
+
+
+def _samples(image: Image.Image, header: Header, chunks: dict[bytes, list[memoryview]]) -> Samples:
+    opacity = _opacity(image, header, chunks)
+    if opacity is None:
+        opacity = np.full((header.height, header.width), 255, np.uint8)
     if image.mode in ("LA", "RGBA"):
-        alpha = image.getchannel("A")
-        if alpha.getextrema() == (255, 255):
-            return grey
-        opacity = np.asarray(alpha).astype(np.uint16)
-        return (255 - (opacity * (255 - grey) + 127) // 255).astype(np.uint8)
-    if b"tRNS" in chunks:
-        return np.where(_is_transparent(image, header, chunks[b"tRNS"][0]), 255, grey).astype(
-            np.uint8
-        )
-    return grey
+        image = image.convert(image.mode[:-1])
+    elif image.mode == "1":
+        image = image.convert("L")
+    values = np.asarray(image)
+    return Samples(header, values.reshape(header.height, header.width, -1), opacity)
+
+
+def _opacity(
+    image: Image.Image, header: Header, chunks: dict[bytes, list[memoryview]]
+) -> np.ndarray | None:
+    """Return uint8 H×W, 255 = opaque; None where all pixels are."""
+    if image.mode in ("LA", "RGBA"):
+        alpha = np.asarray(image.getchannel("A"))
+        return None if alpha.min() == 255 else alpha
+    if b"tRNS" not in chunks:
+        return None
+    return np.where(_is_transparent(image, header, chunks[b"tRNS"][0]), 0, 255).astype(np.uint8)
 
 
 def _is_transparent(image: Image.Image, header: Header, chunk: memoryview) -> np.ndarray:

@@ -17,6 +17,7 @@ from PIL import Image
 from serve import contract
 from serve.contract import ContractError, check_mask, decode, decode_png, dice, encode, encode_png
 from serve.phantom import phantom
+from serve.png import read_image
 from tests.pngs import (
     GREY,
     GREY_ALPHA,
@@ -177,6 +178,38 @@ def test_any_image_keeps_its_shape_and_its_mask_comes_back(height, width, kind, 
     answer = encode_png(mask)
     check_mask(unpack(answer), pixels.shape)
     np.testing.assert_array_equal(decode_png(answer), mask)
+
+
+# Doubts
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_fewer_bits_in_a_16_bit_file_are_scaled_and_noted(bits):
+    samples = np.linspace(0, 2**bits - 1, 64, dtype=np.uint16).reshape(8, 8)
+    pixels, notes = read_image(png(samples, 16))
+    np.testing.assert_array_equal(pixels, samples >> (bits - 8))
+    assert pixels.max() == 255
+    (note,) = notes
+    assert f"under {2**bits:,}: they were taken for {bits}-bit values" in note
+
+
+def test_full_16_bits_and_8_bits_raise_no_doubt():
+    assert read_image(png(seeded(9, 9, highest=65535), 16)).notes == []
+    assert read_image(png([[4096, 0]], 16)).notes == []
+    assert read_image(png(RAMP)).notes == []
+
+
+def test_16_bit_colours_that_are_almost_black_are_noted():
+    (note,) = read_image(png(np.full((2, 2, 3), 4095), 16, RGB)).notes
+    assert "under 4,096" in note
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_same_picture_in_16_bits_is_the_same_picture(height, width, seed):
+    samples = seeded(height, width, highest=255, seed=seed)
+    samples[0, 0] = 255
+    np.testing.assert_array_equal(decode_png(png(samples * 257, 16)), decode_png(png(samples)))
+    np.testing.assert_array_equal(decode_png(png(samples, 16)), decode_png(png(samples)))
 
 
 # Base64

@@ -34,10 +34,10 @@ def test_folder_is_read_by_ending_in_any_case(folder):
 def test_each_thing_that_is_ignored_is_named_and_counted(folder):
     assert sorted(find_images([folder]).notes()) == [
         "ignored AppleDouble files of macOS (._*): 1 (._a.PNG)",
+        "ignored files that are not named *.png: 3 (d.jpg, e.JPEG, n.txt)",
+        "ignored folders inside, which are not searched (name them as well): 2 (folder.png, more)",
         "ignored hidden files: 1 (.DS_Store)",
         "ignored links to nowhere: 1 (lost.png)",
-        "ignored folders inside, which are not searched (name them as well): 2 (folder.png, more)",
-        "ignored files that are not named *.png: 3 (d.jpg, e.JPEG, n.txt)",
     ]
 
 
