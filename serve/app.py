@@ -21,11 +21,17 @@ from werkzeug.exceptions import (
 )
 
 from serve import STARTED, __version__, contract, guard, metrics, record
-from serve.body import posted_image
+from serve.body import posted
 from serve.contract import ContractError
 from serve.page import page
 from serve.phantom import phantom
-from serve.segmenter import ArtifactError, Baseline, Segmenter, read_checked
+from serve.segmenter import (
+    ArtifactError,
+    Baseline,
+    Segmenter,
+    check_operating_point,
+    read_checked,
+)
 from serve.settings import Settings, SettingsError
 from serve.turns import Overloaded, Turns
 
@@ -83,12 +89,14 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
         until = record.began() + settings.deadline
         stages = record.Stages()
         with turns.place():
-            pixels = contract.decode(posted_image(), settings.max_pixels)
+            img, point = posted()
+            check_operating_point(segmenter.operating_points, point)
+            pixels = contract.decode(img, settings.max_pixels)
             stages.done("decode")
             record.note(height=pixels.shape[0], width=pixels.shape[1])
             with turns.turn(pixels.size, until):
                 stages.done("wait")
-                mask = _in_time(segmenter, pixels, until)
+                mask = _in_time(segmenter, pixels, until, point)
             stages.done("run")
             response = jsonify(img=contract.encode(mask))
             stages.done("encode")
@@ -102,7 +110,12 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
             "uptime": str(timedelta(seconds=time.monotonic() - STARTED)),
             "version": __version__,
             "model": segmenter.metadata,
+            "operating_points": segmenter.operating_points,
         }
+
+    @app.get("/api/trained_on")
+    def trained_on() -> dict[str, list[str]]:
+        return {"hashes": segmenter.trained_on}
 
     @app.get("/openapi.json")
     def openapi() -> dict[str, Any]:
@@ -145,9 +158,11 @@ def _try_out(segmenter: Segmenter | Baseline) -> None:
         )
 
 
-def _in_time(segmenter: Segmenter | Baseline, pixels: np.ndarray, until: float) -> np.ndarray:
+def _in_time(
+    segmenter: Segmenter | Baseline, pixels: np.ndarray, until: float, operating_point: str | None
+) -> np.ndarray:
     try:
-        return segmenter(pixels, until)
+        return segmenter(pixels, until, operating_point)
     except TimeoutError as error:
         raise Overloaded(str(error)) from error
 

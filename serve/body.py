@@ -1,10 +1,10 @@
-"""The body of a request -> what it calls the image, at a cost that is known beforehand."""
+"""The body of a request -> what it asks for, at a cost that is known beforehand."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import request
 from werkzeug.exceptions import LengthRequired
@@ -19,8 +19,15 @@ LONGEST_WIDE = 2**22
 WIDE_ESCAPE = re.compile(rb"\\u(?!00)")
 
 
-def posted_image() -> Any:
-    """Return what the body says "img" is; raises `ContractError` or an HTTP error."""
+class Posted(NamedTuple):
+    """What a body says, unchecked: any JSON may stand there."""
+
+    img: Any
+    operating_point: Any  # None where it does not say
+
+
+def posted() -> Posted:
+    """Return what the body of this request asks for; raises `ContractError` or an HTTP error."""
     if request.content_length is None and "Transfer-Encoding" in request.headers:
         raise LengthRequired("the request must tell its Content-Length")
     if request.content_encoding not in (None, "identity"):
@@ -46,7 +53,7 @@ def posted_image() -> Any:
         ) from error
     if not isinstance(document, dict) or "img" not in document:
         raise ContractError("missing_img", f"the body holds no img, expected {EXPECTED}")
-    return document["img"]
+    return Posted(document["img"], document.get("operating_point"))
 
 
 def _no_number(constant: str) -> None:

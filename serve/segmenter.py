@@ -7,6 +7,7 @@ in the ONNX graph, so nothing is computed here.
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from pathlib import Path
@@ -14,11 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from serve.cpus import saturates_int8
+from serve.errors import ContractError
 
 BASELINE_THRESHOLD = 50
 # What an artifact must look like: name, element type and number of dimensions.
 INPUT = ("pixels", "tensor(uint8)", 2)
 OUTPUT = ("mask", "tensor(uint8)", 2)
+# It may also have this: an initializer that can be fed, so that it has a default.
+MINIMUM = ("minimum_probability", "tensor(float)", 0)
 FOREVER = float("inf")
 
 
@@ -31,20 +35,36 @@ class Baseline:
 
     def __init__(self) -> None:
         self.metadata = {"name": "baseline", "threshold": f"grey < {BASELINE_THRESHOLD}"}
+        self.operating_points: dict[str, dict[str, float]] = {}
+        self.trained_on: list[str] = []
 
-    def __call__(self, pixels: np.ndarray, until: float = FOREVER) -> np.ndarray:
-        """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255."""
+    def __call__(
+        self, pixels: np.ndarray, until: float = FOREVER, operating_point: str | None = None
+    ) -> np.ndarray:
+        """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255.
+
+        It has no operating points: any name raises `ContractError`.
+        """
+        check_operating_point(self.operating_points, operating_point)
         return np.where(pixels < BASELINE_THRESHOLD, np.uint8(255), np.uint8(0))
 
 
 class Segmenter:
     """An artifact, opened once: `segmenter(pixels)` gives the mask.
 
-    `metadata` is what the file says about itself, and its sha256.
+    `metadata` is what the file says about itself, without long lists, and its sha256.
+    `operating_points` maps names to {"minimum_probability": ..., "dice": ..., ...}, empty where the
+    file offers none. `trained_on` lists the `contract.image_hash` of the images it was trained on.
     """
 
-    def __init__(self, session, metadata: dict[str, str]) -> None:
-        self.metadata = metadata
+    def __init__(self, session, metadata: dict[str, str | int]) -> None:
+        self.trained_on = _listed(metadata, "trained_on", list)
+        # Half a minimum is no operating point: both the names and the input must be there.
+        offered = _listed(metadata, "operating_points", dict)
+        self.operating_points = offered if _can_be_fed(session) else {}
+        self.metadata = {key: text for key, text in metadata.items() if key != "trained_on"}
+        if self.trained_on:
+            self.metadata["trained_on_images"] = len(self.trained_on)
         self._session = session
 
     @classmethod
@@ -96,23 +116,37 @@ class Segmenter:
                 f"{OUTPUT}; export it with python -m export"
             )
         said = session.get_modelmeta().custom_metadata_map
-        return cls(session, said | {"sha256": hashlib.sha256(model).hexdigest()})
+        try:
+            return cls(session, said | {"sha256": hashlib.sha256(model).hexdigest()})
+        except ValueError as error:
+            raise ArtifactError(
+                f"{path} has metadata that make no sense ({error}); export it again"
+            ) from error
 
-    def __call__(self, pixels: np.ndarray, until: float = FOREVER) -> np.ndarray:
+    def __call__(
+        self, pixels: np.ndarray, until: float = FOREVER, operating_point: str | None = None
+    ) -> np.ndarray:
         """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255.
 
-        Raises `TimeoutError` if that is not done at `until`, a time of `time.monotonic`. Safe to
-        call from several threads, though each call wants all the cores and memory there are.
+        operating_point: one of `operating_points`, None for the file's default; another name raises
+        `ContractError`. Raises `TimeoutError` if the mask is not done at `until`, a time of
+        `time.monotonic`. Safe to call from several threads, though each call wants all the cores
+        and memory there are.
         """
+        check_operating_point(self.operating_points, operating_point)
+        inputs = {INPUT[0]: pixels}
+        if operating_point is not None:
+            minimum = self.operating_points[operating_point]["minimum_probability"]
+            inputs[MINIMUM[0]] = np.array(minimum, np.float32)
         if until == FOREVER:
-            return self._run(pixels)
+            return self._run(inputs)
         import onnxruntime
 
         options = onnxruntime.RunOptions()
         clock = threading.Timer(until - time.monotonic(), setattr, (options, "terminate", True))
         clock.start()
         try:
-            return self._run(pixels, options)
+            return self._run(inputs, options)
         except Exception as error:  # onnxruntime's exceptions have no common base
             if options.terminate:
                 raise TimeoutError("the model did not finish in time") from error
@@ -120,8 +154,38 @@ class Segmenter:
         finally:
             clock.cancel()
 
-    def _run(self, pixels: np.ndarray, options=None) -> np.ndarray:
-        return self._session.run([OUTPUT[0]], {INPUT[0]: pixels}, options)[0]
+    def _run(self, inputs: dict[str, np.ndarray], options=None) -> np.ndarray:
+        return self._session.run([OUTPUT[0]], inputs, options)[0]
+
+
+def check_operating_point(offered: dict[str, dict[str, float]], name: object) -> None:
+    """Raise `ContractError` unless `name` is one of `offered`, or None for the default."""
+    if name is None or (isinstance(name, str) and name in offered):
+        return
+    names = ", ".join(offered) if offered else "none, leave it out"
+    raise ContractError(
+        "bad_operating_point", f"the operating points of this model are: {names}", 400
+    )
+
+
+def _listed(metadata: dict[str, str], key: str, kind: type) -> list | dict:
+    """Return the JSON under `key`, which must be of `kind`; empty where it is missing."""
+    found = json.loads(metadata.get(key, "null")) or kind()
+    if not isinstance(found, kind):
+        raise ValueError(f"{key} is no JSON {kind.__name__}")
+    if kind is dict:
+        for name, point in found.items():
+            minimum = point.get(MINIMUM[0]) if isinstance(point, dict) else None
+            if not isinstance(minimum, int | float) or not 0 <= minimum <= 1:
+                raise ValueError(f"{key} has no {MINIMUM[0]} from 0 to 1 for {name}")
+    return found
+
+
+def _can_be_fed(session) -> bool:
+    return any(
+        (value.name, value.type, len(value.shape or ())) == MINIMUM
+        for value in session.get_overridable_initializers()
+    )
 
 
 def keep_int8_exact(options) -> None:

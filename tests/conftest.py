@@ -29,8 +29,13 @@ def write_artifact(
     highest: int = 255,
     opset: int = 17,
     metadata: dict[str, str] = TINY_METADATA,
+    minimum: bool = False,
 ) -> Path:
-    """Write an artifact that calls tumour what is darker than 50, and its checksum."""
+    """Write an artifact that calls tumour what is darker than 50, and its checksum.
+
+    With `minimum`, its probability 1 - grey / 255 must also reach `minimum_probability`, an
+    initializer that is 0.5 unless it is fed.
+    """
     import onnx
     from onnx import TensorProto, helper
 
@@ -38,16 +43,32 @@ def write_artifact(
         return helper.make_tensor_value_info(name, TensorProto.UINT8, ["height", "width"])
 
     given, mask = names
+    node, inputs, initializers = helper.make_node, [value(given)], []
+    nodes = [
+        node("Cast", [given], ["grey"], to=TensorProto.FLOAT),
+        node("Less", ["grey", "fifty"], ["dark"]),
+    ]
+    if minimum:
+        name = "minimum_probability"
+        inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+        initializers.append(helper.make_tensor(name, TensorProto.FLOAT, [], [0.5]))
+        initializers.append(helper.make_tensor("white", TensorProto.FLOAT, [], [255.0]))
+        nodes += [
+            node("Sub", ["white", "grey"], ["uptake"]),
+            node("Div", ["uptake", "white"], ["probability"]),
+            node("GreaterOrEqual", ["probability", name], ["probable"]),
+            node("And", ["dark", "probable"], ["hot"]),
+        ]
+    else:
+        nodes.append(node("Identity", ["dark"], ["hot"]))
+    nodes.append(node("Where", ["hot", "highest", "zero"], [mask]))
     graph = helper.make_graph(
-        [
-            helper.make_node("Cast", [given], ["grey"], to=TensorProto.FLOAT),
-            helper.make_node("Less", ["grey", "fifty"], ["hot"]),
-            helper.make_node("Where", ["hot", "highest", "zero"], [mask]),
-        ],
+        nodes,
         "tiny",
-        [value(given)],
+        inputs,
         [value(mask)],
         [
+            *initializers,
             helper.make_tensor("fifty", TensorProto.FLOAT, [], [50.0]),
             helper.make_tensor("highest", TensorProto.UINT8, [], [highest]),
             helper.make_tensor("zero", TensorProto.UINT8, [], [0]),

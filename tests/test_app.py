@@ -59,6 +59,39 @@ def test_api_says_who_answers(client, artifact):
     assert about["model"] == TINY_METADATA | {"sha256": sha256(artifact.read_bytes()).hexdigest()}
 
 
+def test_operating_point_is_the_one_asked_for(tmp_path):
+    points = {"specific": {"minimum_probability": 0.9, "dice": 0.5}}
+    metadata = {"operating_points": json.dumps(points), "trained_on": json.dumps(["0" * 16])}
+    path = write_artifact(tmp_path / "model.onnx", metadata=metadata, minimum=True)
+    client = create_app(Settings.read({"MODEL": os.fspath(path)})).test_client()
+    about = client.get("/api").json
+    assert about["operating_points"] == points
+    assert about["model"]["trained_on_images"] == 1
+    assert "trained_on" not in about["model"]
+    assert client.get("/api/trained_on").json == {"hashes": ["0" * 16]}
+
+    def tumour(**asked) -> int:
+        response = client.post("/predict", json={"img": IMG, **asked})
+        assert response.status_code == 200
+        return np.count_nonzero(decode(response.json["img"]))
+
+    default = tumour()
+    assert tumour(operating_point=None) == default
+    assert 0 < tumour(operating_point="specific") < default
+    for bad in ("other", "", 3, ["specific"], {}):
+        response = client.post("/predict", json={"img": IMG, "operating_point": bad})
+        assert error_of(response)[:2] == (400, "bad_operating_point")
+
+
+def test_model_without_operating_points_says_so(client):
+    assert client.get("/api").json["operating_points"] == {}
+    assert client.get("/api/trained_on").json == {"hashes": []}
+    response = client.post("/predict", json={"img": IMG, "operating_point": "balanced"})
+    status, code, message = error_of(response)
+    assert (status, code) == (400, "bad_operating_point")
+    assert "leave it out" in message
+
+
 def test_baseline_is_served_without_a_file():
     client = create_app(Settings.read({"MODEL": "baseline"})).test_client()
     response = client.post("/predict", json={"img": IMG})

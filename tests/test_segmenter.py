@@ -1,12 +1,14 @@
 """The model as one call, and every way in which its file can be wrong."""
 
 import hashlib
+import json
 import threading
+import time
 
 import numpy as np
 import pytest
 
-from serve.contract import dice
+from serve.contract import ContractError, dice
 from serve.phantom import phantom
 from serve.segmenter import ArtifactError, Baseline, Segmenter, read_checked
 from tests.conftest import SHIPPED, TINY_METADATA, write_artifact, write_checksum
@@ -69,6 +71,55 @@ def test_threads_that_call_at_once_get_their_own_masks(artifact):
         thread.join()
     for i, image in enumerate(images):
         np.testing.assert_array_equal(masks[i], Baseline()(image))
+
+
+POINTS = {"sensitive": {"minimum_probability": 0.0}, "specific": {"minimum_probability": 0.9}}
+RAMP = np.array([[0, 10, 40, 60]], np.uint8)
+
+
+def test_operating_points_are_those_of_the_file(tmp_path):
+    metadata = {"operating_points": json.dumps(POINTS), "trained_on": json.dumps(["ab" * 8] * 3)}
+    path = write_artifact(tmp_path / "model.onnx", metadata=metadata, minimum=True)
+    segmenter = Segmenter.load(path)
+    assert segmenter.operating_points == POINTS
+    assert segmenter.trained_on == ["ab" * 8] * 3
+    assert segmenter.metadata["trained_on_images"] == 3
+    assert "trained_on" not in segmenter.metadata
+    assert segmenter(RAMP).tolist() == [[255, 255, 255, 0]]
+    assert segmenter(RAMP, operating_point="sensitive").tolist() == [[255, 255, 255, 0]]
+    assert segmenter(RAMP, operating_point="specific").tolist() == [[255, 255, 0, 0]]
+    later = time.monotonic() + 60
+    assert segmenter(RAMP, later, "specific").tolist() == [[255, 255, 0, 0]]
+    for name in ("other", 3, ["specific"]):
+        with pytest.raises(ContractError, match="sensitive, specific") as caught:
+            segmenter(RAMP, operating_point=name)
+        assert (caught.value.code, caught.value.status) == ("bad_operating_point", 400)
+
+
+def test_no_operating_point_is_offered_where_the_file_cannot_be_told(tmp_path, artifact):
+    metadata = {"operating_points": json.dumps(POINTS)}
+    named_only = Segmenter.load(write_artifact(tmp_path / "model.onnx", metadata=metadata))
+    for segmenter in (named_only, Segmenter.load(artifact), Baseline()):
+        assert segmenter.operating_points == {}
+        assert segmenter.trained_on == []
+        with pytest.raises(ContractError, match="leave it out"):
+            segmenter(RAMP, operating_point="specific")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"trained_on": "{}x"},
+        {"trained_on": '{"a": 1}'},
+        {"operating_points": "[1]"},
+        {"operating_points": '{"a": {}}'},
+        {"operating_points": '{"a": {"minimum_probability": "x"}}'},
+        {"operating_points": '{"a": {"minimum_probability": 2}}'},
+    ],
+)
+def test_metadata_that_make_no_sense_are_refused(tmp_path, metadata):
+    path = write_artifact(tmp_path / "model.onnx", metadata=metadata)
+    assert "metadata that make no sense" in refused(path)
 
 
 def refused(path) -> str:
