@@ -18,19 +18,22 @@ import numpy as np
 from PIL import Image
 
 from serve.errors import ContractError
-from serve.png import MAX_PIXELS, decode_png, read_header
+from serve.png import MAX_PIXELS, GreyImage, decode_png, read_header, read_image
 
 __all__ = [
     "MAX_PIXELS",
     "ContractError",
+    "GreyImage",
     "check_mask",
     "decode",
+    "decode_image",
     "decode_png",
     "dice",
     "encode",
     "encode_png",
     "image_hash",
     "max_characters",
+    "read_image",
 ]
 
 DATA_URL = re.compile(r"\s*data:([^,;]*)([^,]*),", re.IGNORECASE)
@@ -50,7 +53,12 @@ def max_characters(max_pixels: int = MAX_PIXELS) -> int:
 
 
 def decode(img: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Turn a base64 PNG into grey pixels, uint8 H×W, dark = hot.
+    """Turn a base64 PNG into grey pixels, uint8 H×W, dark = hot; see `decode_image`."""
+    return decode_image(img, max_pixels).pixels
+
+
+def decode_image(img: str, max_pixels: int = MAX_PIXELS) -> GreyImage:
+    """Turn a base64 PNG into grey pixels, uint8 H×W, dark = hot, and doubts about them.
 
     Plain base64 is expected; a `data:image/png;base64,` prefix, white space, the url-safe
     alphabet and missing padding are understood. Raises `ContractError`.
@@ -75,7 +83,7 @@ def decode(img: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if len(beginning) == HEADER:  # before memory is spent on what will be refused
         read_header(_unpack(beginning), max_pixels)
     text = _plain(img)
-    return decode_png(_unpack(text + b"=" * (-len(text) % 4)), max_pixels)
+    return read_image(_unpack(text + b"=" * (-len(text) % 4)), max_pixels)
 
 
 def _plain(img: str) -> bytes:

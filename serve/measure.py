@@ -8,6 +8,8 @@ import numpy as np
 
 # Darker than this is body; what is lighter is noise of the air around it.
 BODY_BELOW = 250
+# No label of the challenge marks more than 37 % of the body, half of them less than 2 %.
+ABSURD_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,19 @@ class Measures:
     def share_of_body(self) -> float:
         """Tumour pixels / body pixels, 0.0 where there is no body."""
         return self.tumour_pixels / self.body_pixels if self.body_pixels else 0.0
+
+    @property
+    def warning(self) -> str:
+        """One line if the mask marks an absurd share of the body, else empty."""
+        return share_warning(self.tumour_pixels, self.body_pixels)
+
+
+def share_warning(tumour_pixels: int, body_pixels: int) -> str:
+    """Return one line if so much of the body cannot be tumour, else an empty text."""
+    if not tumour_pixels or tumour_pixels <= ABSURD_SHARE * body_pixels:
+        return ""
+    share = f"{tumour_pixels / body_pixels:.0%} of the body" if body_pixels else "air only"
+    return f"the mask marks {share}; is the image inverted, or not a PET projection?"
 
 
 def measure(pixels: np.ndarray, mask: np.ndarray) -> Measures:

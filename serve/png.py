@@ -116,10 +116,11 @@ def read_image(data: bytes, max_pixels: int = MAX_PIXELS) -> GreyImage:
     become luminance (ITU-R 601), transparent pixels are laid over white, which is no uptake.
     Gamma, colour profiles and orientation are not applied, since the challenge compares raw
     values; of an animation the still image is taken. Grey values of 16 bits that stay under 4,096
-    (8-, 10- and 12-bit values in a larger file) are scaled by the bits they use, which is noted.
-    Raises `ContractError`.
+    (8-, 10- and 12-bit values in a larger file) are scaled by the bits they use, which is noted,
+    as are images that cannot be a projection on a light ground. Raises `ContractError`.
     """
-    return _load(data, max_pixels, _grey)
+    image = _load(data, max_pixels, _grey)
+    return image._replace(notes=image.notes + _doubts(image.pixels))
 
 
 def read_samples(data: bytes, max_pixels: int = MAX_PIXELS) -> Samples:
@@ -262,6 +263,15 @@ def _grey(image: Image.Image, header: Header, chunks: dict[bytes, list[memoryvie
     if opacity is not None:
         grey = (255 - (opacity.astype(np.uint16) * (255 - grey) + 127) // 255).astype(np.uint8)
     return GreyImage(grey, notes)
+
+
+def _doubts(pixels: np.ndarray) -> list[str]:
+    lowest, highest = int(pixels.min()), int(pixels.max())
+    if lowest == highest and pixels.size > 1:
+        return [f"every pixel has the same value, {highest}: there is nothing to see in this image"]
+    if np.count_nonzero(pixels < 128) > pixels.size / 2:  # at most a fifth of a real one
+        return ["most of the image is dark, expected dark uptake on white: is it inverted?"]
+    return []
 
 
 def _samples(image: Image.Image, header: Header, chunks: dict[bytes, list[memoryview]]) -> Samples:

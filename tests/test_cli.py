@@ -11,15 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
-from scipy.ndimage import label
 
 from serve import cli, remote
 from serve.contract import ContractError, check_mask, decode_png, encode, encode_png
-from serve.measure import count_lesions, measure
+from serve.measure import measure
 from serve.phantom import phantom
 from serve.remote import RemoteSegmenter, ServerError
 from serve.segmenter import Baseline
@@ -316,25 +312,6 @@ def test_progress_is_a_bar_on_a_terminal_only(monkeypatch, capsys):
         assert ("[######..................] 1/4" in said) == terminal
         assert "error: a line\n" in said
         progress.close()
-
-
-@given(
-    arrays(
-        np.uint8,
-        st.tuples(st.integers(1, 12), st.integers(1, 12)),
-        elements=st.sampled_from([0, 255]),
-    )
-)
-def test_lesions_are_counted_as_scipy_counts_them(mask):
-    assert count_lesions(mask) == label(mask, np.ones((3, 3)))[1]
-
-
-def test_body_is_what_is_darker_than_air():
-    pixels = np.array([[255, 250, 249, 0]], np.uint8)
-    counted = measure(pixels, np.array([[0, 0, 0, 255]], np.uint8))
-    assert (counted.lesions, counted.tumour_pixels, counted.body_pixels) == (1, 1, 2)
-    assert counted.share_of_body == 0.5
-    assert measure(pixels[:, :1], np.zeros((1, 1), np.uint8)).share_of_body == 0
 
 
 def test_serving_requirements_are_enough():

@@ -15,9 +15,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from serve import contract
-from serve.contract import ContractError, check_mask, decode, decode_png, dice, encode, encode_png
+from serve.contract import (
+    ContractError,
+    check_mask,
+    decode,
+    decode_image,
+    decode_png,
+    dice,
+    encode,
+    encode_png,
+    read_image,
+)
 from serve.phantom import phantom
-from serve.png import read_image
 from tests.pngs import (
     GREY,
     GREY_ALPHA,
@@ -185,7 +194,7 @@ def test_any_image_keeps_its_shape_and_its_mask_comes_back(height, width, kind, 
 
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_fewer_bits_in_a_16_bit_file_are_scaled_and_noted(bits):
-    samples = np.linspace(0, 2**bits - 1, 64, dtype=np.uint16).reshape(8, 8)
+    samples = 2**bits - 1 - np.arange(64, dtype=np.uint16).reshape(8, 8)
     pixels, notes = read_image(png(samples, 16))
     np.testing.assert_array_equal(pixels, samples >> (bits - 8))
     assert pixels.max() == 255
@@ -194,14 +203,36 @@ def test_fewer_bits_in_a_16_bit_file_are_scaled_and_noted(bits):
 
 
 def test_full_16_bits_and_8_bits_raise_no_doubt():
-    assert read_image(png(seeded(9, 9, highest=65535), 16)).notes == []
-    assert read_image(png([[4096, 0]], 16)).notes == []
+    ramp = RAMP.astype(np.uint16)
+    assert read_image(png(ramp * 257, 16)).notes == []
+    assert "inverted" in read_image(png([[4096, 0, 0]], 16)).notes[0]  # dark, but of 16 bits
     assert read_image(png(RAMP)).notes == []
+    assert read_image(png([[0]])).notes == []
+    assert decode_image(text(png(RAMP))).notes == []
 
 
 def test_16_bit_colours_that_are_almost_black_are_noted():
-    (note,) = read_image(png(np.full((2, 2, 3), 4095), 16, RGB)).notes
+    note, _ = read_image(png(np.full((2, 2, 3), 4095), 16, RGB)).notes
     assert "under 4,096" in note
+
+
+@pytest.mark.parametrize(
+    ("pixels", "doubt"),
+    [
+        (np.zeros((3, 3)), "same value, 0"),
+        (np.full((3, 3), 255), "same value, 255"),
+        (255 - phantom()[0], "is it inverted?"),
+        (np.array([[0, 0, 255]]), "is it inverted?"),
+    ],
+)
+def test_images_that_cannot_be_a_projection_are_noted(pixels, doubt):
+    (note,) = decode_image(text(png(pixels))).notes
+    assert doubt in note
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_projection_raises_no_doubt(seed):
+    assert read_image(png(phantom(seed=seed)[0])).notes == []
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
