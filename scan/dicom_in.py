@@ -1,0 +1,210 @@
+"""A DICOM PET series -> a volume in SUV: read, checked, slices in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from scan.errors import ScanError, tag
+from scan.source import File, Series
+from scan.suv import Given, Suv, suv_of
+from scan.volume import Volume, check_size, check_values
+
+EVEN = 0.02  # of the distance between slices, by which one may be off
+SAME_PLACE = 0.01  # mm
+TILT = 0.001  # of the distance between slices, by which the next may lie aside
+SAME = [  # what must be the same in all slices, or they are not of one image
+    "PatientID",
+    "PatientName",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "Rows",
+    "Columns",
+]
+SAME_NUMBERS = ["PixelSpacing", "ImageOrientationPatient"]  # but for rounding
+LARGEST_TILT = 0.5  # degrees
+COUNTS_OF_4D = ["NumberOfTimeSlices", "NumberOfTimeSlots", "NumberOfRRIntervals"]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """header: without the pixels; stored: the values as stored, int H×W."""
+
+    header: Dataset
+    stored: np.ndarray
+
+
+def read(
+    series: Series, given: Given, step: Callable[[], None] = lambda: None
+) -> tuple[Volume, Suv, list[Dataset]]:
+    """Read a series: the volume, the rule of its SUV, and the headers from the first slice on.
+
+    step: called after each file. Raises `ScanError`.
+    """
+    slices = []
+    for _, file in series.files:
+        slices.append(_read(file))
+        step()
+    check_one_image([s.header for s in slices])
+    order, spacing, normal = stack([s.header for s in slices])
+    slices = [slices[i] for i in order]
+    headers = [s.header for s in slices]
+    suv = suv_of(headers, given)
+    shape = (len(slices), *slices[0].stored.shape)
+    check_size(shape)
+    values = np.empty(shape, np.float32)
+    for k, one in enumerate(slices):
+        slope, intercept = rescale(one.header)
+        np.multiply(one.stored, np.float32(slope * suv.factor), out=values[k], casting="unsafe")
+        values[k] += np.float32(intercept * suv.factor)
+    check_values(values)
+    uids = tuple(str(h.get("SOPInstanceUID", "")) for h in headers)
+    return Volume(values, affine(headers[0], spacing, normal), uids), suv, headers
+
+
+def _read(file: File) -> Slice:
+    try:
+        with file.open() as stream:
+            start = stream.read(132)
+            stream.seek(0)
+            header = dcmread(stream, force=start[128:] != b"DICM")
+    except Exception as error:  # pydicom has no base for what damaged files raise
+        raise ScanError(f"{file.name} is damaged or truncated: {_line(error)}") from error
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise ScanError(f"{file.name} is multi-frame, which is not read; export single frames")
+    try:
+        stored = header.pixel_array
+    except Exception as error:  # ValueError, AttributeError, RuntimeError and more
+        raise ScanError(f"{file.name}: its pixels cannot be read: {_line(error)}") from error
+    if stored.ndim != 2:
+        raise ScanError(f"{file.name}: its pixels are no grey image")
+    stored = stored.copy()  # without the file's bytes behind it
+    del header.PixelData
+    header._pixel_array = None
+    return Slice(header, stored)
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def rescale(header: Dataset) -> tuple[float, float]:
+    """Return slope and intercept of one slice. Raises `ScanError`."""
+    try:
+        slope = float(header.get("RescaleSlope") or 0)
+        intercept = float(header.get("RescaleIntercept") or 0)
+    except (TypeError, ValueError) as error:
+        raise ScanError(f"{tag('RescaleSlope')} is no number") from error
+    if not (np.isfinite(slope) and np.isfinite(intercept)) or slope <= 0:
+        raise ScanError(f"{tag('RescaleSlope')} is {slope:g} or missing, expected above 0")
+    return slope, intercept
+
+
+def check_one_image(headers: list[Dataset]) -> None:
+    """Raise `ScanError` unless the headers are of one three-dimensional image of one patient."""
+    for keyword in SAME:
+        values = {str(header.get(keyword)) for header in headers}
+        if len(values) > 1:
+            what = "two patients" if keyword.startswith("Patient") else "two images"
+            raise ScanError(f"its slices are of {what}: they differ in {tag(keyword)}")
+    for keyword in SAME_NUMBERS:
+        values = {tuple(round(float(v), 3) + 0.0 for v in h.get(keyword) or ()) for h in headers}
+        if len(values) > 1:
+            raise ScanError(f"its slices are of two images: they differ in {tag(keyword)}")
+    first = headers[0]
+    tilt = float(first.get("GantryDetectorTilt") or 0)
+    if abs(tilt) > LARGEST_TILT:
+        raise ScanError(f"gantry tilt: {tag('GantryDetectorTilt')} is {tilt:g} degrees")
+    kind = str(first.get("SeriesType") or "").upper()
+    for name in ("DYNAMIC", "GATED"):
+        if name in kind:
+            raise ScanError(f"4-D data ({tag('SeriesType')} is {name}); take a static series")
+    for keyword in COUNTS_OF_4D:
+        if (count := int(first.get(keyword) or 1)) > 1:
+            raise ScanError(f"4-D data ({tag(keyword)} is {count}); take a static series")
+    expected = int(first.get("NumberOfSlices") or 0)
+    if expected > len(headers):
+        raise ScanError(
+            f"missing slices: {len(headers)} files, but {tag('NumberOfSlices')} is {expected}"
+        )
+
+
+def stack(headers: list[Dataset]) -> tuple[list[int], float, np.ndarray]:
+    """Return (order of the slices along their normal, mm between them, the normal in LPS).
+
+    Raises `ScanError` for missing, doubled or unevenly spaced slices and for a tilted gantry.
+    """
+    if len(headers) < 2:
+        raise ScanError("it has a single slice, expected a volume")
+    try:
+        places = np.array([[float(v) for v in h.ImagePositionPatient] for h in headers])
+        row, column = _axes(headers[0])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ScanError(
+            f"{tag('ImagePositionPatient')} or {tag('ImageOrientationPatient')} is missing or "
+            "damaged, so nothing says where the slices lie"
+        ) from error
+    normal = np.cross(row, column)
+    along = places @ normal
+    order = [int(i) for i in np.argsort(along, kind="stable")]
+    steps = np.diff(along[order])
+    if (steps < SAME_PLACE).any():
+        _refuse_doubled(headers, order, steps)
+    step = float(np.median(steps))
+    off = np.abs(steps - step)
+    if off.max() > EVEN * step:
+        ratio = float(steps.max() / step)
+        if ratio > 1.5 and abs(ratio - round(ratio)) < 0.1:
+            raise ScanError(
+                f"missing slices: a gap of {steps.max():.2f} mm where slices are {step:.2f} mm "
+                "apart"
+            )
+        raise ScanError(
+            f"unevenly spaced slices: {steps.min():.2f} to {steps.max():.2f} mm apart"
+        )
+    total = places[order[-1]] - places[order[0]]
+    length = float(along[order[-1]] - along[order[0]])
+    aside = float(np.linalg.norm(total - normal * length))
+    if aside > TILT * length + SAME_PLACE:
+        angle = np.degrees(np.arctan2(aside, length))
+        raise ScanError(
+            f"gantry tilt: the slices lie askew of their stack by {angle:.1f} degrees"
+        )
+    return order, length / (len(headers) - 1), normal
+
+
+def _refuse_doubled(headers: list[Dataset], order: list[int], steps: np.ndarray) -> None:
+    at = int(np.argmax(steps < SAME_PLACE))
+    one, other = (headers[order[k]] for k in (at, at + 1))
+    times = {str(h.get("AcquisitionTime")) + str(h.get("FrameReferenceTime")) for h in (one, other)}
+    count = int((steps < SAME_PLACE).sum())
+    if len(times) > 1 and one.get("SOPInstanceUID") != other.get("SOPInstanceUID"):
+        raise ScanError(f"4-D data, or doubled slices: {count} lie at the place of another")
+    raise ScanError(f"doubled slices: {count} lie at the place of another; remove the copies")
+
+
+def _axes(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    values = [float(v) for v in header.ImageOrientationPatient]
+    row, column = np.array(values[:3]), np.array(values[3:])
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if len(values) != 6 or abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01:
+        raise ValueError("no unit vectors")
+    return row, column
+
+
+def affine(first: Dataset, spacing: float, normal: np.ndarray) -> np.ndarray:
+    """Return 4×4 from (slice, row, column) to LPS in mm. Raises `ScanError`."""
+    row, column = _axes(first)
+    try:
+        down, right = (float(v) for v in first.PixelSpacing)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ScanError(f"{tag('PixelSpacing')} is missing or damaged") from error
+    matrix = np.eye(4)
+    # Row index runs down the image, along the direction of its columns.
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = normal * spacing, column * down, row * right
+    matrix[:3, 3] = [float(v) for v in first.ImagePositionPatient]
+    return matrix

@@ -1,0 +1,76 @@
+"""The geometry of the challenge's projections, and how a volume is sampled to it.
+
+Derived from the training images by `python -m scan.derive`: 400 columns of 2.036 mm, rows of 2 mm
+that begin at the lowest slice, linear between slices, then the maximum from front to back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+COLUMNS = 400
+COLUMN_MM, ROW_MM = 2.036, 2.0
+SUV_BLACK = 7.0
+SAME_GRID = 0.1  # pixels that the outermost sample may be off, to be taken as it is
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Of each output sample its inputs: index int [outputs, taps], weight float32 likewise.
+
+    Weights sum to 1, or to 0 where the output lies outside the inputs.
+    """
+
+    index: np.ndarray
+    weight: np.ndarray
+
+    def nearest(self) -> np.ndarray:
+        """Of each output the input that weighs most, int [outputs]; -1 outside."""
+        best = self.weight.argmax(axis=1)
+        index = self.index[np.arange(len(best)), best]
+        return np.where(self.weight.sum(axis=1) > 0, index, -1)
+
+
+def taps(places: np.ndarray, inputs: int, wide: float) -> Taps:
+    """Linear interpolation at `places`, in units of the inputs' spacing, of `inputs` samples.
+
+    wide: half the width of the triangle, 1 for plain interpolation and more where the outputs are
+    coarser than the inputs, so that no input falls between them. Beyond half an input from the
+    first or the last there is nothing.
+    """
+    reach = math.ceil(wide)
+    index = np.floor(places).astype(int)[:, None] + np.arange(1 - reach, reach + 1)
+    weight = np.clip(1 - np.abs(index - places[:, None]) / wide, 0, None)
+    weight[(index < 0) | (index >= inputs)] = 0
+    total = weight.sum(axis=1, keepdims=True)
+    inside = (places[:, None] >= -0.5 - 1e-6) & (places[:, None] <= inputs - 0.5 + 1e-6)
+    weight = np.where(inside & (total > 0), weight / np.where(total > 0, total, 1), 0)
+    return Taps(np.clip(index, 0, inputs - 1), weight.astype(np.float32))
+
+
+def column_taps(inputs: int, spacing: float) -> Taps:
+    """Of `inputs` columns of `spacing` mm the challenge's 400, centred on the same point."""
+    step = COLUMN_MM / spacing
+    if abs(step - 1) * min(inputs, COLUMNS) / 2 < SAME_GRID:
+        step = 1.0
+    middle = (inputs - 1) / 2
+    if step == 1.0 and (inputs - COLUMNS) % 2:
+        middle += 0.5  # half a pixel aside, rather than every pixel the mean of two
+    places = middle + (np.arange(COLUMNS) - (COLUMNS - 1) / 2) * step
+    return taps(places, inputs, max(1.0, step))
+
+
+def row_taps(inputs: int, spacing: float) -> Taps:
+    """Of `inputs` slices of `spacing` mm, from the feet up, rows of 2 mm from the feet up.
+
+    As in the challenge, the last row may lie above the last slice by less than 2 mm; it repeats it.
+    """
+    step = ROW_MM / spacing
+    if abs(step - 1) * inputs < SAME_GRID:
+        step = 1.0
+    rows = math.ceil((inputs - 1) / step - 1e-6) + 1
+    places = np.minimum(np.arange(rows) * step, inputs - 1)
+    return taps(places, inputs, max(1.0, step))

@@ -1,0 +1,99 @@
+"""What is measured in a mask: its lesions, each with area, uptake and its hottest voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from scan.mip import Projection
+from scan.volume import Upright
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A group of mask pixels that touch, corners included.
+
+    suv_max: of the voxels of the volume that its rays meet; suv_mean: of the projection's pixels;
+    centroid_mm: (down, right) from the middle of the image's first pixel; voxel: index of the
+    hottest voxel in the file's own axes (DICOM: slice from the first position along the normal,
+    row, column); uid: SOP Instance UID of its slice, None for NIfTI.
+    """
+
+    id: int
+    area_mm2: float
+    suv_max: float
+    suv_mean: float
+    centroid_mm: tuple[float, float]
+    voxel: tuple[int, int, int]
+    uid: str | None
+
+
+def label(mask: np.ndarray) -> np.ndarray:
+    """Number the groups of nonzero pixels of `mask`, H×W, from 1, from the top: int32 H×W."""
+    labels = np.zeros(np.asarray(mask).shape, np.int32)
+    todo = {(int(r), int(c)) for r, c in np.argwhere(mask)}
+    number = 0
+    for seed in sorted(todo):
+        if seed not in todo:
+            continue
+        number += 1
+        todo.discard(seed)
+        edge = [seed]
+        while edge:
+            row, column = edge.pop()
+            labels[row, column] = number
+            for near in ((row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)):
+                if near in todo:
+                    todo.discard(near)
+                    edge.append(near)
+    return labels
+
+
+def measure(
+    mask: np.ndarray, view: Projection, body: Upright, uids: Sequence[str] = ()
+) -> list[Lesion]:
+    """Measure the lesions of `mask`, H×W like `view`, nonzero = tumour; from the top down."""
+    labels = label(mask)
+    pixel = view.pixel_mm
+    lesions = []
+    for number in range(1, int(labels.max(initial=0)) + 1):
+        rows, columns = np.nonzero(labels == number)
+        voxel, hottest = _hottest(rows, columns, view, body)
+        lesions.append(
+            Lesion(
+                number,
+                len(rows) * pixel[0] * pixel[1],
+                hottest,
+                float(view.suv[rows, columns].mean(dtype=np.float64)),
+                (float(rows.mean() * pixel[0]), float(columns.mean() * pixel[1])),
+                voxel,
+                uids[voxel[0]] if uids else None,
+            )
+        )
+    return lesions
+
+
+def _hottest(
+    rows: np.ndarray, columns: np.ndarray, view: Projection, body: Upright
+) -> tuple[tuple[int, int, int], float]:
+    """The hottest voxel that the rays of these pixels meet: index in the file's axes, and SUV."""
+    slices, across = view.slices[rows], view.columns[columns]
+    shown = across >= 0
+    if not shown.any():  # a mask in the padding beside the volume: the voxel nearest to it
+        across = np.clip(across, 0, None)
+    else:
+        slices, across = slices[shown], across[shown]
+    best = int(view.native[slices, across].argmax())
+    at = int(slices[best]), int(across[best])
+    voxel = body.own_index(at[0], int(view.depth[at]), at[1])
+    return voxel, float(view.native[at])
+
+
+def largest_distance(lesions: Sequence[Lesion]) -> float:
+    """Return mm between the centroids of the two lesions farthest apart, 0.0 for fewer than two."""
+    centroids = np.array([lesion.centroid_mm for lesion in lesions])
+    pairs = combinations(range(len(centroids)), 2)
+    return max((float(np.linalg.norm(centroids[i] - centroids[j])) for i, j in pairs), default=0.0)

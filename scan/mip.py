@@ -1,0 +1,109 @@
+"""An upright volume in SUV -> the projection that the model gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scan.errors import ScanError
+from scan.geometry import COLUMN_MM, ROW_MM, Taps, column_taps, row_taps
+from scan.volume import Upright
+from serve.contract import MAX_PIXELS
+
+BODY_SUV = 0.3  # more is body rather than air
+LEAST_OUTSIDE = 20  # pixels of body outside the image that are worth a warning
+
+
+@dataclass(frozen=True)
+class Projection:
+    """suv: float32 [rows, 400], head up, the patient's left on the right; pixels: uint8 likewise.
+
+    native, depth: maximum of each ray of the volume itself, float32 [slices, columns] from the
+    feet and the right, and the row (from anterior) where it lies. slices, columns: of each row and
+    column of the image the nearest of those, -1 outside.
+    """
+
+    suv: np.ndarray
+    pixels: np.ndarray
+    native: np.ndarray
+    depth: np.ndarray
+    slices: np.ndarray
+    columns: np.ndarray
+    body_outside: bool
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """(rows, columns): how far apart the image's pixels are."""
+        return ROW_MM, COLUMN_MM
+
+
+def project(body: Upright, black: float) -> Projection:
+    """Project a volume as the challenge did: the maximum from front to back, on a fixed scale.
+
+    black: the SUV that is black, grey 0; SUV 0 is white, 255. Raises `ScanError` where the image
+    would be larger than what the model takes.
+    """
+    slices, _, columns = body.suv.shape
+    down, across = row_taps(slices, body.spacing[0]), column_taps(columns, body.spacing[2])
+    if down.index.shape[0] * across.index.shape[0] > MAX_PIXELS:
+        raise ScanError(f"it is {slices * body.spacing[0] / 1000:.1f} m long, which is no patient")
+    suv = np.empty((down.index.shape[0], across.index.shape[0]), np.float32)
+    for row in range(len(suv)):
+        # From the feet up; the image has the head first.
+        suv[len(suv) - 1 - row] = _resampled(_plane(body.suv, down, row), across).max(axis=0)
+    np.maximum(suv, 0, out=suv)
+    native, depth = _rays(body.suv)
+    columns_of = across.nearest()
+    return Projection(
+        suv,
+        grey(suv, black),
+        native,
+        depth,
+        down.nearest()[::-1],
+        columns_of,
+        _body_outside(native, columns_of),
+    )
+
+
+def grey(suv: np.ndarray, black: float) -> np.ndarray:
+    """SUV -> grey, uint8: 255 is SUV 0, 0 is `black` and more."""
+    return 255 - np.round(255 * np.clip(suv / np.float32(black), 0, 1)).astype(np.uint8)
+
+
+def _plane(suv: np.ndarray, down: Taps, row: int) -> np.ndarray:
+    """One row of the image before the maximum: float32 [depth, columns]."""
+    plane = None
+    for index, weight in zip(down.index[row], down.weight[row], strict=True):
+        if weight == 1:
+            return suv[index]
+        if weight:
+            part = suv[index] * weight
+            plane = part if plane is None else np.add(plane, part, out=plane)
+    return plane
+
+
+def _resampled(plane: np.ndarray, across: Taps) -> np.ndarray:
+    out = None
+    for index, weight in zip(across.index.T, across.weight.T, strict=True):
+        if weight.any():
+            part = plane[:, index] * weight
+            out = part if out is None else np.add(out, part, out=out)
+    return out
+
+
+def _rays(suv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slice by slice, so that no second volume is ever in memory."""
+    native = np.empty((suv.shape[0], suv.shape[2]), np.float32)
+    depth = np.empty(native.shape, np.int32)
+    for k, plane in enumerate(suv):
+        depth[k] = plane.argmax(axis=0)
+        native[k] = np.take_along_axis(plane, depth[k][None], axis=0)[0]
+    return native, depth
+
+
+def _body_outside(native: np.ndarray, columns: np.ndarray) -> bool:
+    shown = columns[columns >= 0]
+    outside = np.ones(native.shape[1], bool)
+    outside[shown.min() : shown.max() + 1] = False
+    return int((native[:, outside] > BODY_SUV).sum()) >= LEAST_OUTSIDE

@@ -1,0 +1,53 @@
+"""A NIfTI file -> a volume in SUV."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from scan.errors import ScanError
+from scan.source import Series
+from scan.suv import Given, Suv
+from scan.volume import Volume, check_size, check_values
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+MM = {"meter": 1000.0, "micron": 0.001}  # what is not said is mm
+
+
+def read(series: Series, given: Given) -> tuple[Volume, Suv]:
+    """Read a NIfTI file in SUV, or times `given.suv_factor`. Raises `ScanError`."""
+    import nibabel
+
+    try:
+        image = nibabel.load(series.source)
+        shape = image.shape
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        check_size(shape)
+        if not (int(image.header["qform_code"]) or int(image.header["sform_code"])):
+            raise ScanError(
+                "neither its qform nor its sform says where the voxels lie in the patient (both "
+                "codes are 0)"
+            )
+        if image.get_data_dtype().kind not in "iuf":
+            raise ScanError(f"its values are {image.get_data_dtype()}, expected real numbers")
+        values = image.dataobj.get_scaled(dtype=np.float32).reshape(shape)
+    except (ScanError, MemoryError):
+        raise
+    except (OSError, EOFError, ValueError, KeyError, zlib.error, AttributeError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise ScanError(f"damaged, truncated or no NIfTI: {line}") from error
+    except Exception as error:  # nibabel's own have no common base
+        raise ScanError(f"no NIfTI file: {type(error).__name__}") from error
+    values = np.asarray(values, np.float32)
+    if given.suv_factor is None:
+        suv = Suv(1.0, "SUV", "the values of the NIfTI file are taken to be SUV")
+    else:
+        suv = Suv(given.suv_factor, "not given", "the factor of --suv-factor")
+        values = values * np.float32(given.suv_factor)
+    check_values(values)
+    scale = MM.get(image.header.get_xyzt_units()[0], 1.0)
+    affine = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ image.affine
+    return Volume(values, affine), suv

@@ -1,0 +1,218 @@
+"""Finds the PET series in a folder (searched deep), a ZIP or a NIfTI file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from scan.errors import ScanError, tag
+
+PET = "1.2.840.10008.5.1.4.1.1.128"
+MULTI_FRAME = {
+    "1.2.840.10008.5.1.4.1.1.128.1": "Legacy Converted Enhanced PET",
+    "1.2.840.10008.5.1.4.1.1.130": "Enhanced PET",
+}
+DICOMDIR = "1.2.840.10008.1.3.10"
+HEAD = ["SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "SeriesType"]
+GIB = 2**30
+# A ZIP that unpacks to more than this is refused before anything is unpacked. A whole study with
+# its CT is 1 to 3 GiB; empty slices shrink a thousandfold, but a large file never does.
+MOST_UNPACKED, MOST_MEMBERS = 16 * GIB, 200_000
+LARGE_MEMBER, LARGEST_MEMBER, LARGE_RATIO = 64 * 2**20, 2 * GIB, 100
+
+
+@dataclass(frozen=True)
+class File:
+    """A file in a folder or a ZIP: its name for messages, its size, and how to open it."""
+
+    name: str
+    folder: str
+    stamp: str  # changes when the file does
+    open: Callable[[], BinaryIO]
+
+
+@dataclass
+class Series:
+    """One PET series as found, not yet read: `files` of a DICOM series, or one NIfTI file.
+
+    name: for messages, without anything of the patient's; key: the same for the same series
+    wherever it lies; fault: why it is refused already.
+    """
+
+    source: Path
+    name: str
+    key: str
+    files: list[tuple[str, File]] = field(default_factory=list)  # (SOP Instance UID, file)
+    nifti: bool = False
+    fault: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a file of the series is added, removed or changed."""
+        lines = sorted(f"{uid} {file.stamp}" for uid, file in self.files)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name is that of a NIfTI file."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def find(source: Path, out: Path | None = None) -> list[Series]:
+    """Return the PET series of `source`, with their faults where they are known already.
+
+    out: a folder that is not searched, for results of earlier runs may lie there. Raises
+    `ScanError` where there is no PET, or `source` cannot be read.
+    """
+    if source.is_dir():
+        return _find_dicom(source, _walk(source, out))
+    if is_nifti(source):
+        return [_nifti(source)]
+    if zipfile.is_zipfile(source):
+        try:
+            with zipfile.ZipFile(source) as archive:
+                return _find_dicom(source, _members(source, archive))
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise ScanError(f"{source}: the ZIP is damaged or encrypted: {error}") from error
+    return _find_dicom(source, iter([_file(source)]))
+
+
+def _nifti(path: Path) -> Series:
+    file = _file(path)
+    key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+    return Series(path, str(path), key, [("", file)], nifti=True)
+
+
+def _file(path: Path) -> File:
+    status = path.stat()
+    stamp = f"{status.st_size} {status.st_mtime_ns}"
+    return File(str(path), str(path.parent), stamp, lambda: path.open("rb"))
+
+
+def _walk(folder: Path, out: Path | None) -> Iterator[File]:
+    """All files below `folder`, in a fixed order; links to folders are not followed."""
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is(Path(where, name), out))
+        for name in sorted(names):
+            path = Path(where, name)
+            if path.is_file():
+                yield _file(path)
+
+
+def _is(path: Path, other: Path | None) -> bool:
+    return other is not None and path.resolve() == other.resolve()
+
+
+def _members(source: Path, archive: zipfile.ZipFile) -> Iterator[File]:
+    """All files in a ZIP, after a look at the sizes that it says it has. Raises `ScanError`."""
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    unpacked = sum(member.file_size for member in members)
+    if len(members) > MOST_MEMBERS or unpacked > MOST_UNPACKED:
+        raise ScanError(
+            f"{source}: the ZIP would unpack to {len(members):,} files of {unpacked / GIB:.1f} GiB "
+            f"(at most {MOST_MEMBERS:,} of {MOST_UNPACKED // GIB} are taken); unpack it yourself "
+            "and give the folder"
+        )
+    for member in members:
+        large = member.file_size > LARGE_MEMBER
+        if member.file_size > LARGEST_MEMBER or (
+            large and member.file_size > LARGE_RATIO * max(1, member.compress_size)
+        ):
+            raise ScanError(
+                f"{source}: a file in the ZIP would unpack from {member.compress_size:,} to "
+                f"{member.file_size:,} bytes, as in a ZIP bomb; unpack it yourself if it is none"
+            )
+    for member in members:
+        folder = member.filename.rpartition("/")[0]
+        stamp = f"{member.file_size} {member.CRC}"
+        yield File(
+            f"{source}:{member.filename}", f"{source}:{folder}", stamp, _opener(source, member)
+        )
+
+
+def _opener(source: Path, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+    def opened() -> BinaryIO:
+        # A member is never longer than its header says: reading stops there.
+        with zipfile.ZipFile(source) as archive, archive.open(member) as stream:
+            return io.BytesIO(stream.read())
+
+    return opened
+
+
+def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
+    series: dict[str, Series] = {}
+    others: Counter[str] = Counter()
+    other_series: set[tuple[str, str]] = set()
+    damaged: dict[str, str] = {}  # folder -> one damaged PET file in it
+    for file in files:
+        head = _head(file)
+        if head is None:
+            others["no DICOM"] += 1
+            continue
+        kind, modality = str(head.get("SOPClassUID", "")), str(head.get("Modality") or "?")
+        uid = str(head.get("SeriesInstanceUID") or "")
+        if kind == DICOMDIR:
+            continue
+        projection = "REPROJECTION" in str(head.get("SeriesType", ""))
+        if modality in ("PT", "?") and not uid:
+            damaged.setdefault(file.folder, file.name)
+        elif (kind == PET and not projection) or kind in MULTI_FRAME:
+            label = hashlib.sha256(uid.encode()).hexdigest()
+            found = series.setdefault(uid, Series(source, f"{source}: series {uid}", label))
+            found.files.append((str(head.get("SOPInstanceUID", "")), file))
+            if kind in MULTI_FRAME:
+                found.fault = (
+                    f"it is {MULTI_FRAME[kind]} (multi-frame), which is not read; export it as "
+                    "single-frame PET Image Storage, or convert it to NIfTI in SUV"
+                )
+        else:
+            name = "PT projection" if projection else modality
+            others[name] += 1
+            other_series.add((name, uid))
+    for found in series.values():
+        for folder in sorted({file.folder for _, file in found.files} & set(damaged)):
+            found.fault = found.fault or f"{damaged[folder]} beside it is damaged or truncated"
+    if not series:
+        if damaged:
+            raise ScanError(f"{next(iter(damaged.values()))} is damaged or truncated")
+        counts = Counter(name for name, _ in other_series)
+        what = [
+            f"{others[name]} {name} file{'s' * (others[name] != 1)}"
+            + (f" in {counts[name]} series" if counts[name] > 1 else "")
+            for name in sorted(others)
+        ]
+        raise ScanError(
+            f"{source}: no PET series (DICOM files with {tag('Modality')} PT); found "
+            + (", ".join(what) or "no file")
+        )
+    return list(series.values())
+
+
+def _head(file: File):
+    """The few elements of a DICOM file that tell what it is; None where it is none."""
+    from pydicom import dcmread
+
+    try:
+        with file.open() as stream:
+            start = stream.read(132)
+            bare = start[:2] == b"\x08\x00" and start[3:4] == b"\x00"  # without a preamble
+            if start[128:] != b"DICM" and not bare:
+                return None
+            stream.seek(0)
+            return dcmread(stream, stop_before_pixels=True, specific_tags=list(HEAD), force=bare)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+        from pydicom.dataset import Dataset
+
+        return Dataset()  # it is there, but cannot be read: damaged
+    except Exception:  # pydicom has no base for what damaged files raise
+        from pydicom.dataset import Dataset
+
+        return Dataset()

@@ -1,0 +1,341 @@
+"""Stored values -> SUV by body weight (g/mL), by the pseudocode of QIBA (RSNA).
+
+Each function is one rule. A header is a pydicom `Dataset` of one slice; times are local to the
+scanner. What is missing, or cannot be used, raises `ScanError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydicom.dataset import Dataset
+
+from scan.errors import ScanError, tag
+from scan.times import joined, parse_datetime, parse_time, text_of, zone_of
+
+F18_HALF_LIFE = 6586.2  # seconds
+LONGEST_UPTAKE = 10  # half-lives between injection and scan; more is a wrong date
+LEAST_DOSE = 1e6  # becquerel; less was written in MBq
+PHILIPS, PHILIPS_SUV, PHILIPS_ACTIVITY = "Philips PET Private Group", 0x00, 0x09
+GE, GE_SCAN_TIME = "GEMS_PETD_01", 0x0D
+OPTION = {
+    "PatientWeight": "--weight KG",
+    "RadionuclideTotalDose": "--dose MBQ",
+    "RadionuclideHalfLife": "--half-life SECONDS",
+    "RadiopharmaceuticalStartTime": "--injection-time HH:MM:SS",
+    "SeriesTime": "--scan-time HH:MM:SS",
+    "Units": "--suv-factor FACTOR",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the caller supplies in place of header elements, None where the header is asked.
+
+    weight: kg; dose: Bq at the time of injection; half_life: seconds; times: a moment, or the
+    time since midnight of the day of the scan; suv_factor: SUV = stored value (with slope and
+    intercept) × factor.
+    """
+
+    weight: float | None = None
+    dose: float | None = None
+    half_life: float | None = None
+    injection_time: datetime | timedelta | None = None
+    scan_time: datetime | timedelta | None = None
+    suv_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class Suv:
+    """How SUV follows from values after slope and intercept: SUV = value × factor.
+
+    rule: in words, for the report; the rest is what the rule used, None where it needed none.
+    """
+
+    factor: float
+    units: str
+    rule: str
+    weight: float | None = None
+    dose: float | None = None
+    half_life: float | None = None
+    injected: datetime | None = None
+    scanned: datetime | None = None
+    scanned_from: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def uptake_minutes(self) -> float | None:
+        """Minutes from the injection to the start of the scan."""
+        if self.injected is None or self.scanned is None:
+            return None
+        return (self.scanned - self.injected).total_seconds() / 60
+
+
+def suv_of(headers: Sequence[Dataset], given: Given = Given()) -> Suv:  # noqa: B008 (frozen)
+    """Return the rule for a series, `headers` of all its slices. Raises `ScanError`."""
+    first = headers[0]
+    for keyword in ("Units", "CorrectedImage", "DecayCorrection"):
+        if len({str(header.get(keyword)) for header in headers}) > 1:
+            raise ScanError(f"the slices differ in {tag(keyword)}")
+    units = text_of(first, "Units").upper()
+    if given.suv_factor is not None:
+        _check_corrected(first, optional=True)
+        return Suv(given.suv_factor, units or "not given", "the factor of --suv-factor")
+    _check_corrected(first)
+    if units == "GML":
+        return _grams_per_ml(first)
+    if units == "CNTS":
+        return _philips(headers, given)
+    if units == "BQML":
+        return _becquerel(headers, given, units, 1.0, "")
+    if not units:
+        raise _missing("Units")
+    raise ScanError(
+        f"{tag('Units')} is {units}, from which no SUV follows (BQML, GML or Philips' CNTS "
+        "would do); if you know it, give --suv-factor FACTOR"
+    )
+
+
+def _check_corrected(header: Dataset, optional: bool = False) -> None:
+    value = header.get("CorrectedImage")
+    done = [value] if isinstance(value, str) else list(value or [])
+    done = [str(item).strip().upper() for item in done]
+    if not any(done):
+        if optional:
+            return
+        raise ScanError(
+            f"{tag('CorrectedImage')} is missing, so nothing says that the image is corrected for "
+            "attenuation and decay; if it is, give --suv-factor FACTOR"
+        )
+    for name, what in (("ATTN", "attenuation"), ("DECY", "decay")):
+        if name not in done:
+            raise ScanError(
+                f"not corrected for {what}: {tag('CorrectedImage')} is {', '.join(done)} "
+                f"without {name}; take the corrected series of the same scan"
+            )
+
+
+def _grams_per_ml(header: Dataset) -> Suv:
+    kind = text_of(header, "SUVType").upper()
+    if kind not in ("", "BW"):
+        raise ScanError(
+            f"{tag('SUVType')} is {kind}; the model needs SUV by body weight (BW), so take "
+            "another series or give --suv-factor FACTOR"
+        )
+    return Suv(1.0, "GML", "the values are SUV already (GML)")
+
+
+def _philips(headers: Sequence[Dataset], given: Given) -> Suv:
+    factors = {private(h, 0x7053, PHILIPS, PHILIPS_SUV) for h in headers}
+    if len(factors) == 1 and (factor := factors.pop()):
+        return Suv(factor, "CNTS", "Philips' SUV factor (7053,1000)")
+    if len(factors) > 1:
+        raise ScanError("the slices differ in Philips' SUV factor (7053,1000)")
+    activities = {private(h, 0x7053, PHILIPS, PHILIPS_ACTIVITY) for h in headers}
+    if len(activities) == 1 and (activity := activities.pop()):
+        how = "Philips' activity concentration factor (7053,1009), then "
+        return _becquerel(headers, given, "CNTS", activity, how)
+    raise ScanError(
+        f"{tag('Units')} is CNTS (counts), without Philips' factors (7053,1000) or (7053,1009) "
+        "that turn them into SUV; export with private elements, or give --suv-factor FACTOR"
+    )
+
+
+def _becquerel(
+    headers: Sequence[Dataset], given: Given, units: str, activity: float, how: str
+) -> Suv:
+    """Bq/mL = value × activity; SUV = Bq/mL × weight / dose at the time decay is corrected to."""
+    first = headers[0]
+    weight = given.weight or _weight(first)
+    dose = given.dose or _dose(first)
+    decay = text_of(first, "DecayCorrection").upper()
+    if decay == "ADMIN":
+        rule = f"{how}Bq/mL × weight / dose (decay corrected to the injection: ADMIN)"
+        return Suv(activity * 1000 * weight / dose, units, rule, weight, dose)
+    if decay != "START":
+        raise ScanError(
+            f"{tag('DecayCorrection')} is {decay or 'missing'}; it must be START or ADMIN. If you "
+            "know the factor, give --suv-factor FACTOR"
+        )
+    half_life = given.half_life or _half_life(first)
+    scanned, scanned_from = scan_start(headers, given)
+    injected, warnings = injection(first, scanned, given)
+    passed = (scanned - injected).total_seconds()
+    if not 0 <= passed <= LONGEST_UPTAKE * half_life:
+        raise ScanError(
+            f"the injection ({injected:%Y-%m-%d %H:%M:%S}) and the start of the scan "
+            f"({scanned:%Y-%m-%d %H:%M:%S}, {scanned_from}) do not fit together; give "
+            "--injection-time or --scan-time, with the date"
+        )
+    left = dose * math.exp(-math.log(2) * passed / half_life)
+    return Suv(
+        activity * 1000 * weight / left,
+        units,
+        f"{how}Bq/mL × weight / dose decayed from injection to scan start (START)",
+        weight,
+        dose,
+        half_life,
+        injected,
+        scanned,
+        scanned_from,
+        tuple(warnings),
+    )
+
+
+def scan_start(
+    headers: Sequence[Dataset], given: Given = Given()  # noqa: B008 (frozen)
+) -> tuple[datetime, str]:
+    """Return the moment to which decay is corrected, and in words where it was found.
+
+    GE's private scan time where it is there; else the series' time, but the earliest acquisition
+    time where the series' is later: then the series was made (again) after the scan.
+    """
+    first = headers[0]
+    series = joined(first, "SeriesDate", "SeriesTime")
+    found = [moment for header in headers if (moment := acquisition(header))]
+    earliest = min(found, default=None)
+    if isinstance(given.scan_time, datetime):
+        return given.scan_time, "--scan-time"
+    if given.scan_time is not None:
+        return _day(first) + given.scan_time, "--scan-time"
+    private_time = private_text(first, 0x0009, GE, GE_SCAN_TIME)
+    if private_time and (moment := parse_datetime(private_time, zone_of(first))):
+        return moment, "GE's scan time (0009,100D)"
+    if series and (earliest is None or series <= earliest):
+        return series, f"{tag('SeriesDate')} and {tag('SeriesTime')}"
+    if earliest:
+        return earliest, f"the earliest {tag('AcquisitionTime')}"
+    raise _missing("SeriesTime" if text_of(first, "SeriesDate") else "SeriesDate", "SeriesTime")
+
+
+def acquisition(header: Dataset) -> datetime | None:
+    """Return when the slice's acquisition began; without a date of its own, the series' date."""
+    if both := joined(header, "AcquisitionDate", "AcquisitionTime"):
+        return both
+    if text := text_of(header, "AcquisitionDateTime"):
+        return parse_datetime(text, zone_of(header))
+    return joined(header, "SeriesDate", "AcquisitionTime")
+
+
+def injection(
+    header: Dataset, scanned: datetime, given: Given = Given()  # noqa: B008 (frozen)
+) -> tuple[datetime, list[str]]:
+    """Return when the tracer was injected, at or before `scanned`, and warnings.
+
+    The start date-time (0018,1078) goes before the start time (0018,1072), which has no date and
+    is taken to lie in the 24 hours before the scan. A date-time that does not fit the scan, as
+    some anonymisers leave it, gives way to the time.
+    """
+    if isinstance(given.injection_time, datetime):
+        return given.injection_time, []
+    if given.injection_time is not None:
+        return _before(given.injection_time, scanned), []
+    about = tracer(header)
+    moment = parse_datetime(text_of(about, "RadiopharmaceuticalStartDateTime"), zone_of(header))
+    clock = parse_time(text_of(about, "RadiopharmaceuticalStartTime"))
+    if moment and (clock is None or timedelta(0) <= scanned - moment < timedelta(days=1)):
+        return moment, []
+    if clock is None:
+        raise _missing("RadiopharmaceuticalStartTime")
+    warnings = []
+    if moment:
+        warnings.append(
+            f"{tag('RadiopharmaceuticalStartDateTime')} does not lie in the day before the scan; "
+            f"the time of {tag('RadiopharmaceuticalStartTime')} is used"
+        )
+    return _before(clock, scanned), warnings
+
+
+def _before(clock: timedelta, scanned: datetime) -> datetime:
+    """The last moment before the scan at which it was this time of the day."""
+    moment = scanned.replace(hour=0, minute=0, second=0, microsecond=0) + clock
+    return moment - timedelta(days=1) if moment > scanned else moment
+
+
+def _day(header: Dataset) -> datetime:
+    for keyword in ("SeriesDate", "AcquisitionDate", "StudyDate"):
+        if moment := parse_datetime(text_of(header, keyword)[:8]):
+            return moment
+    raise _missing("SeriesDate", "SeriesTime")
+
+
+def _weight(header: Dataset) -> float:
+    weight = number(header, "PatientWeight")
+    if not weight:
+        raise _missing("PatientWeight")
+    if not 0.5 <= weight <= 600:
+        raise ScanError(f"{tag('PatientWeight')} is {weight:g} kg; give --weight KG")
+    return weight
+
+
+def _dose(header: Dataset) -> float:
+    dose = number(tracer(header), "RadionuclideTotalDose")
+    if not dose:
+        raise _missing("RadionuclideTotalDose")
+    if dose < LEAST_DOSE:
+        raise ScanError(
+            f"{tag('RadionuclideTotalDose')} is {dose:g}, which is no dose in becquerel; give "
+            "--dose MBQ"
+        )
+    return dose
+
+
+def _half_life(header: Dataset) -> float:
+    half_life = number(tracer(header), "RadionuclideHalfLife")
+    if not half_life:
+        raise _missing("RadionuclideHalfLife")
+    if half_life < 1:
+        raise ScanError(f"{tag('RadionuclideHalfLife')} is {half_life:g} s; give --half-life")
+    return half_life
+
+
+def tracer(header: Dataset) -> Dataset:
+    """The first item of the radiopharmaceutical sequence, empty where there is none."""
+    items = header.get("RadiopharmaceuticalInformationSequence")
+    return items[0] if items else Dataset()
+
+
+def _missing(keyword: str, option_of: str = "") -> ScanError:
+    option = OPTION[option_of or keyword]
+    return ScanError(f"{tag(keyword)} is missing; give {option}")
+
+
+def number(header: Dataset, keyword: str) -> float | None:
+    """Return the element as a finite number of at least 0, None where it is missing."""
+    try:
+        value = header.get(keyword)
+        if value is None or str(value).strip() == "":
+            return None
+        found = float(value)
+    except (TypeError, ValueError) as error:
+        raise ScanError(f"{tag(keyword)} is no number") from error
+    if not math.isfinite(found) or found < 0:
+        raise ScanError(f"{tag(keyword)} is {found:g}, expected a number above 0")
+    return found
+
+
+def private_text(header: Dataset, group: int, creator: str, element: int) -> str:
+    """Return the text of a private element, "" where it is missing.
+
+    Found by its creator; where an anonymiser removed the creator, in the block 10 that it has.
+    """
+    try:
+        value = header.private_block(group, creator)[element].value
+    except KeyError:
+        found = header.get((group, 0x1000 | element))
+        value = None if found is None else found.value
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    return "" if value is None else str(value).strip(" \0")
+
+
+def private(header: Dataset, group: int, creator: str, element: int) -> float:
+    """Return a private element as a number, 0.0 where it is missing or no number."""
+    try:
+        value = float(private_text(header, group, creator, element))
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) and value > 0 else 0.0

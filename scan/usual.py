@@ -1,0 +1,116 @@
+"""Warnings: what can be used, but is not as usual."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from scan.mip import Projection
+from scan.suv import F18_HALF_LIFE, Suv, tracer
+from scan.times import text_of
+from scan.volume import Upright
+
+UPTAKE_MINUTES = (45, 120)
+MBQ_PER_KG = (1.5, 10)
+LIVER_SUV = (1.8, 6.0)  # of the projection; its maxima lie above the organ's mean of 2 to 2.5
+LIVER_MM = 48
+FDG = ("fdg", "fluorodeoxyglucose", "deoxyglucose", "fludeoxyglucose")
+FDG_CODES = ("C-B1031", "35321007")
+OBLIQUE = 1.0  # degrees
+
+
+def warnings_of(suv: Suv, header: Dataset | None, body: Upright, view: Projection) -> list[str]:
+    """Return a line for each thing that is not as usual; header: None for NIfTI."""
+    lines = list(suv.warnings)
+    if header is not None:
+        lines += _tracer_warnings(header)
+    minutes = suv.uptake_minutes
+    if minutes is not None and not UPTAKE_MINUTES[0] <= minutes <= UPTAKE_MINUTES[1]:
+        lines.append(f"{minutes:.0f} minutes from injection to scan, usual are 45 to 120")
+    if suv.dose and suv.weight:
+        each = suv.dose / 1e6 / suv.weight
+        if not MBQ_PER_KG[0] <= each <= MBQ_PER_KG[1]:
+            lines.append(f"{each:.2g} MBq injected for each kg, usual are 1.5 to 10")
+    liver = liver_suv(view)
+    if liver is None:
+        lines.append("no liver was found in the projection, so its SUV could not be checked")
+    elif not LIVER_SUV[0] <= liver <= LIVER_SUV[1]:
+        lines.append(
+            f"the liver region has an SUV of {liver:.1f} in the projection, usual are "
+            f"{LIVER_SUV[0]:g} to {LIVER_SUV[1]:g}: is this FDG, and are weight, dose and times right?"
+        )
+    if view.body_outside:
+        lines.append("parts of the body lie outside the 400 columns (814 mm) of the projection")
+    if body.degrees > OBLIQUE:
+        lines.append(
+            f"the volume lies {body.degrees:.1f} degrees off the patient's axes; it is projected "
+            "along its own"
+        )
+    return lines
+
+
+def _tracer_warnings(header: Dataset) -> list[str]:
+    item = tracer(header)
+    codes = [c for c in item.get("RadiopharmaceuticalCodeSequence") or []]
+    names = [text_of(item, "Radiopharmaceutical"), *(text_of(c, "CodeMeaning") for c in codes)]
+    names = [name for name in names if name]
+    known = any(word in name.lower().replace("-", "") for name in names for word in FDG)
+    known |= any(text_of(code, "CodeValue") in FDG_CODES for code in codes)
+    lines = []
+    if not names and not known:
+        lines.append("the header does not name the tracer; the model knows FDG alone")
+    elif not known:
+        lines.append(f"the tracer is {names[0]!r}, not FDG; the model knows FDG alone")
+    try:
+        half_life = float(item.get("RadionuclideHalfLife") or F18_HALF_LIFE)
+    except (TypeError, ValueError):
+        half_life = F18_HALF_LIFE
+    if abs(half_life / F18_HALF_LIFE - 1) > 0.02:
+        lines.append(f"the half-life is {half_life:g} s, that of F-18 is {F18_HALF_LIFE:g} s")
+    return lines
+
+
+def liver_suv(view: Projection) -> float | None:
+    """Return the SUV of the liver in the projection: of its most even hot square of 48 mm.
+
+    Looked for on the patient's right, from 18 to 66 cm below the crown or the upper edge. None
+    where the image is too small.
+    """
+    found = liver_region(view.suv, view.pixel_mm, saturated=np.inf)
+    return None if found is None else float(view.suv[found].mean())
+
+
+def liver_region(
+    uptake: np.ndarray, pixel_mm: tuple[float, float], saturated: float, body: float = 0.4
+) -> tuple[slice, slice] | None:
+    """Return where the liver lies in a projection: the square with the highest mean - 2 SD.
+
+    uptake: [rows, columns], head up; squares of a mean above `saturated` are no liver; body: more
+    is body. None where there is no room for a square.
+    """
+    height, width = (round(LIVER_MM / mm) for mm in pixel_mm)
+    inside = uptake > body
+    weights = inside.sum(axis=0)
+    if not weights.any():
+        return None
+    middle = int(np.average(np.arange(uptake.shape[1]), weights=weights))
+    top = round(180 / pixel_mm[0])
+    bottom = min(len(uptake), round(660 / pixel_mm[0]))
+    left, right = max(0, middle - round(142 / pixel_mm[1])), middle - round(16 / pixel_mm[1])
+    part = uptake[top:bottom, left:right].astype(np.float64)
+    if part.shape[0] < height or part.shape[1] < width:
+        return None
+    mean, square = (_box_means(values, height, width) for values in (part, part**2))
+    score = mean - 2 * np.sqrt(np.maximum(square - mean**2, 0))
+    score[mean > saturated] = -np.inf
+    if score.max() <= body:
+        return None
+    row, column = np.unravel_index(score.argmax(), score.shape)
+    row, column = int(row) + top, int(column) + left
+    return slice(row, row + height), slice(column, column + width)
+
+
+def _box_means(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    sums = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    h, w = height, width
+    return (sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]) / (h * w)

@@ -1,0 +1,107 @@
+"""A volume in SUV, and the same volume turned upright: feet first, anterior first, right first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scan.errors import ScanError
+
+MOST_OBLIQUE = 5.0  # degrees between an axis of the volume and an axis of the patient
+SHEARED = 0.01  # cosine of the angle between two axes of the volume, from which it is tilted
+MOST_VOXELS = 2**28
+
+
+@dataclass(frozen=True)
+class Volume:
+    """suv: float32, in the file's own axes; affine: 4×4, index -> mm in the patient (LPS).
+
+    uids: SOP Instance UID for each index of axis 0, empty for NIfTI.
+    """
+
+    suv: np.ndarray
+    affine: np.ndarray
+    uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Upright:
+    """suv: float32 [slices from the feet up, rows from anterior, columns from the right].
+
+    A view of the volume, not a copy. spacing: mm along these axes; origin: LPS of index 0, 0, 0;
+    degrees: the largest angle between an axis and the patient's.
+    """
+
+    suv: np.ndarray
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    degrees: float
+    axes: tuple[int, int, int]  # which axis of the file each of ours is
+    flipped: tuple[bool, bool, bool]
+
+    def own_index(self, slice_: int, row: int, column: int) -> tuple[int, int, int]:
+        """Return the index of a voxel in the file's own axes."""
+        index = [0, 0, 0]
+        for axis, flip, at, size in zip(
+            self.axes, self.flipped, (slice_, row, column), self.suv.shape, strict=True
+        ):
+            index[axis] = size - 1 - at if flip else at
+        return tuple(index)
+
+
+def check_size(shape: tuple[int, ...]) -> None:
+    """Raise `ScanError` unless `shape` is that of a volume that fits into memory."""
+    if len(shape) != 3:
+        raise ScanError(f"it has {len(shape)} dimensions, expected 3: one volume, not 4-D data")
+    if min(shape) < 2 or math.prod(shape) > MOST_VOXELS:
+        raise ScanError(
+            f"its size {'×'.join(map(str, shape))} is that of no PET (at least 2 along each axis, "
+            f"at most {MOST_VOXELS:,} voxels)"
+        )
+
+
+def check_values(suv: np.ndarray) -> None:
+    """Raise `ScanError` where the values cannot be SUV."""
+    highest, lowest = float(suv.max()), float(suv.min())
+    if not (math.isfinite(highest) and math.isfinite(lowest)):
+        raise ScanError("it holds values that are no numbers (NaN or infinite)")
+    mean = float(suv.mean(dtype=np.float64))
+    if mean < 0 or highest <= 0 or highest > 1000:
+        raise ScanError(
+            f"its values cannot be SUV: mean {mean:.4g}, maximum {highest:.4g} (expected a mean "
+            "of at least 0 and a maximum of at most 1,000); if they are Bq/mL, give --suv-factor"
+        )
+
+
+def upright(volume: Volume) -> Upright:
+    """Turn a volume of any orientation upright. Raises `ScanError` where it is oblique."""
+    matrix = np.asarray(volume.affine, float)[:3, :3]
+    spacing = np.linalg.norm(matrix, axis=0)
+    if not np.isfinite(volume.affine).all() or (spacing < 1e-3).any():
+        raise ScanError("its affine (where the voxels lie in the patient) is singular")
+    directions = matrix / spacing
+    cosines = np.abs(directions.T @ directions - np.eye(3))
+    if cosines.max() > SHEARED:
+        raise ScanError(
+            "its axes are not at right angles to each other (gantry tilt or a sheared affine)"
+        )
+    # For each axis of the patient (left, posterior, superior) the axis of the file nearest to it.
+    axes = [int(np.abs(directions[patient]).argmax()) for patient in range(3)]
+    along = [abs(directions[patient, axis]) for patient, axis in enumerate(axes)]
+    degrees = math.degrees(math.acos(min(1.0, min(along))))
+    if len(set(axes)) < 3 or degrees > MOST_OBLIQUE:
+        raise ScanError(
+            f"its axes lie {degrees:.0f} degrees off the patient's (at most {MOST_OBLIQUE:g} are "
+            "taken); resample it to the patient's axes first"
+        )
+    x, y, z = axes
+    flips = {axis: directions[patient, axis] < 0 for patient, axis in enumerate(axes)}
+    order = (z, y, x)
+    flipped = tuple(bool(flips[axis]) for axis in order)
+    view = volume.suv.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flipped)]
+    result = Upright(view, tuple(float(spacing[a]) for a in order), (0, 0, 0), degrees, order, flipped)
+    corner = np.array([*result.own_index(0, 0, 0), 1.0])
+    origin = tuple(float(v) for v in (volume.affine @ corner)[:3])
+    return Upright(view, result.spacing, origin, degrees, order, flipped)
