@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from scan.errors import ScanError, tag
+from scan.errors import ScanError, first_line, tag
 from scan.source import File, Series
 from scan.suv import Given, Suv, suv_of
 from scan.volume import Volume, check_size, check_values
@@ -73,23 +73,25 @@ def _read(file: File) -> Slice:
             stream.seek(0)
             header = dcmread(stream, force=start[128:] != b"DICM")
     except Exception as error:  # pydicom has no base for what damaged files raise
-        raise ScanError(f"{file.name} is damaged or truncated: {_line(error)}") from error
+        raise ScanError(f"damaged or truncated: {first_line(error)}", file.name) from error
     if int(header.get("NumberOfFrames") or 1) > 1:
-        raise ScanError(f"{file.name} is multi-frame, which is not read; export single frames")
+        raise ScanError("multi-frame, which is not read; export single frames", file.name)
     try:
         stored = header.pixel_array
     except Exception as error:  # ValueError, AttributeError, RuntimeError and more
-        raise ScanError(f"{file.name}: its pixels cannot be read: {_line(error)}") from error
+        raise ScanError(f"its pixels cannot be read: {_why(error)}", file.name) from error
     if stored.ndim != 2:
-        raise ScanError(f"{file.name}: its pixels are no grey image")
+        raise ScanError("its pixels are no grey image", file.name)
     stored = stored.copy()  # without the file's bytes behind it
     del header.PixelData
     header._pixel_array = None
     return Slice(header, stored)
 
 
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _why(error: Exception) -> str:
+    if "missing dependencies" in str(error):
+        return "they are compressed; pip install -r requirements-scan.txt brings the decoders"
+    return first_line(error)
 
 
 def rescale(header: Dataset) -> tuple[float, float]:
@@ -163,17 +165,13 @@ def stack(headers: list[Dataset]) -> tuple[list[int], float, np.ndarray]:
                 f"missing slices: a gap of {steps.max():.2f} mm where slices are {step:.2f} mm "
                 "apart"
             )
-        raise ScanError(
-            f"unevenly spaced slices: {steps.min():.2f} to {steps.max():.2f} mm apart"
-        )
+        raise ScanError(f"unevenly spaced slices: {steps.min():.2f} to {steps.max():.2f} mm apart")
     total = places[order[-1]] - places[order[0]]
     length = float(along[order[-1]] - along[order[0]])
     aside = float(np.linalg.norm(total - normal * length))
     if aside > TILT * length + SAME_PLACE:
         angle = np.degrees(np.arctan2(aside, length))
-        raise ScanError(
-            f"gantry tilt: the slices lie askew of their stack by {angle:.1f} degrees"
-        )
+        raise ScanError(f"gantry tilt: the slices lie askew of their stack by {angle:.1f} degrees")
     return order, length / (len(headers) - 1), normal
 
 

@@ -2,7 +2,15 @@
 
 
 class ScanError(Exception):
-    """A series that cannot be used; the message is one line that says what to do about it."""
+    """A series that cannot be used; the message is one line that says what to do about it.
+
+    where: the source or the file, which may bear a patient's name: shown on the terminal, but
+    never written to a file.
+    """
+
+    def __init__(self, message: str, where: str = "") -> None:
+        super().__init__(message)
+        self.where = where
 
 
 def tag(keyword: str) -> str:
@@ -11,3 +19,8 @@ def tag(keyword: str) -> str:
 
     number = tag_for_keyword(keyword)
     return f"{keyword} ({number >> 16:04X},{number & 0xFFFF:04X})"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the error's message, its type where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

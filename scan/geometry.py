@@ -51,16 +51,24 @@ def taps(places: np.ndarray, inputs: int, wide: float) -> Taps:
     return Taps(np.clip(index, 0, inputs - 1), weight.astype(np.float32))
 
 
-def column_taps(inputs: int, spacing: float) -> Taps:
-    """Of `inputs` columns of `spacing` mm the challenge's 400, centred on the same point."""
+def column_places(inputs: int, spacing: float) -> np.ndarray:
+    """Where the challenge's 400 columns lie among `inputs` of `spacing` mm, with the same centre.
+
+    In units of the inputs' spacing, from the first: float [400].
+    """
     step = COLUMN_MM / spacing
     if abs(step - 1) * min(inputs, COLUMNS) / 2 < SAME_GRID:
         step = 1.0
     middle = (inputs - 1) / 2
     if step == 1.0 and (inputs - COLUMNS) % 2:
         middle += 0.5  # half a pixel aside, rather than every pixel the mean of two
-    places = middle + (np.arange(COLUMNS) - (COLUMNS - 1) / 2) * step
-    return taps(places, inputs, max(1.0, step))
+    return middle + (np.arange(COLUMNS) - (COLUMNS - 1) / 2) * step
+
+
+def column_taps(inputs: int, spacing: float) -> Taps:
+    """Of `inputs` columns of `spacing` mm the challenge's 400."""
+    places = column_places(inputs, spacing)
+    return taps(places, inputs, max(1.0, float(places[1] - places[0])))
 
 
 def row_taps(inputs: int, spacing: float) -> Taps:

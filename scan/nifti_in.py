@@ -37,8 +37,7 @@ def read(series: Series, given: Given) -> tuple[Volume, Suv]:
     except (ScanError, MemoryError):
         raise
     except (OSError, EOFError, ValueError, KeyError, zlib.error, AttributeError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise ScanError(f"damaged, truncated or no NIfTI: {line}") from error
+        raise ScanError(f"damaged, truncated or no NIfTI: {type(error).__name__}") from error
     except Exception as error:  # nibabel's own have no common base
         raise ScanError(f"no NIfTI file: {type(error).__name__}") from error
     values = np.asarray(values, np.float32)

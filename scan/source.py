@@ -41,18 +41,24 @@ class File:
 
 @dataclass
 class Series:
-    """One PET series as found, not yet read: `files` of a DICOM series, or one NIfTI file.
+    """One PET series as found, not yet read.
 
-    name: for messages, without anything of the patient's; key: the same for the same series
-    wherever it lies; fault: why it is refused already.
+    name: of its folder of results; uid: Series Instance UID, "" for NIfTI; files: (SOP Instance
+    UID, file) of each slice, or the one NIfTI file; fault: why it is refused already; at_fault:
+    the file that is, for the terminal.
     """
 
     source: Path
     name: str
-    key: str
-    files: list[tuple[str, File]] = field(default_factory=list)  # (SOP Instance UID, file)
-    nifti: bool = False
+    uid: str = ""
+    files: list[tuple[str, File]] = field(default_factory=list)
     fault: str = ""
+    at_fault: str = ""
+
+    @property
+    def where(self) -> str:
+        """The series in words, for the terminal."""
+        return f"{self.source}: series {self.uid}" if self.uid else str(self.source)
 
     @property
     def fingerprint(self) -> str:
@@ -81,14 +87,18 @@ def find(source: Path, out: Path | None = None) -> list[Series]:
             with zipfile.ZipFile(source) as archive:
                 return _find_dicom(source, _members(source, archive))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise ScanError(f"{source}: the ZIP is damaged or encrypted: {error}") from error
+            raise ScanError(f"the ZIP is damaged or encrypted: {error}", str(source)) from error
     return _find_dicom(source, iter([_file(source)]))
 
 
+def folder_name(uid: str) -> str:
+    """Return the name of the results of a DICOM series: the same wherever the series lies."""
+    return "pet-" + hashlib.sha256(uid.encode()).hexdigest()[:16]
+
+
 def _nifti(path: Path) -> Series:
-    file = _file(path)
-    key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
-    return Series(path, str(path), key, [("", file)], nifti=True)
+    stem = path.name[: path.name.lower().rindex(".nii")]
+    return Series(path, stem or "nifti", files=[("", _file(path))])
 
 
 def _file(path: Path) -> File:
@@ -117,9 +127,10 @@ def _members(source: Path, archive: zipfile.ZipFile) -> Iterator[File]:
     unpacked = sum(member.file_size for member in members)
     if len(members) > MOST_MEMBERS or unpacked > MOST_UNPACKED:
         raise ScanError(
-            f"{source}: the ZIP would unpack to {len(members):,} files of {unpacked / GIB:.1f} GiB "
-            f"(at most {MOST_MEMBERS:,} of {MOST_UNPACKED // GIB} are taken); unpack it yourself "
-            "and give the folder"
+            f"the ZIP would unpack to {len(members):,} files of {unpacked / GIB:.1f} GiB (at most "
+            f"{MOST_MEMBERS:,} of {MOST_UNPACKED // GIB} are taken); unpack it yourself and give "
+            "the folder",
+            str(source),
         )
     for member in members:
         large = member.file_size > LARGE_MEMBER
@@ -127,8 +138,9 @@ def _members(source: Path, archive: zipfile.ZipFile) -> Iterator[File]:
             large and member.file_size > LARGE_RATIO * max(1, member.compress_size)
         ):
             raise ScanError(
-                f"{source}: a file in the ZIP would unpack from {member.compress_size:,} to "
-                f"{member.file_size:,} bytes, as in a ZIP bomb; unpack it yourself if it is none"
+                f"a file in the ZIP would unpack from {member.compress_size:,} to "
+                f"{member.file_size:,} bytes, as in a ZIP bomb; unpack it yourself if it is none",
+                str(source),
             )
     for member in members:
         folder = member.filename.rpartition("/")[0]
@@ -165,8 +177,7 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
         if modality in ("PT", "?") and not uid:
             damaged.setdefault(file.folder, file.name)
         elif (kind == PET and not projection) or kind in MULTI_FRAME:
-            label = hashlib.sha256(uid.encode()).hexdigest()
-            found = series.setdefault(uid, Series(source, f"{source}: series {uid}", label))
+            found = series.setdefault(uid, Series(source, folder_name(uid), uid))
             found.files.append((str(head.get("SOPInstanceUID", "")), file))
             if kind in MULTI_FRAME:
                 found.fault = (
@@ -179,10 +190,11 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
             other_series.add((name, uid))
     for found in series.values():
         for folder in sorted({file.folder for _, file in found.files} & set(damaged)):
-            found.fault = found.fault or f"{damaged[folder]} beside it is damaged or truncated"
+            if not found.fault:
+                found.fault, found.at_fault = "a file beside it is damaged", damaged[folder]
     if not series:
         if damaged:
-            raise ScanError(f"{next(iter(damaged.values()))} is damaged or truncated")
+            raise ScanError("damaged or truncated DICOM", next(iter(damaged.values())))
         counts = Counter(name for name, _ in other_series)
         what = [
             f"{others[name]} {name} file{'s' * (others[name] != 1)}"
@@ -190,8 +202,9 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
             for name in sorted(others)
         ]
         raise ScanError(
-            f"{source}: no PET series (DICOM files with {tag('Modality')} PT); found "
-            + (", ".join(what) or "no file")
+            f"no PET series (DICOM files with {tag('Modality')} PT); found "
+            + (", ".join(what) or "no file"),
+            str(source),
         )
     return list(series.values())
 

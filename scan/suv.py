@@ -74,7 +74,7 @@ class Suv:
         return (self.scanned - self.injected).total_seconds() / 60
 
 
-def suv_of(headers: Sequence[Dataset], given: Given = Given()) -> Suv:  # noqa: B008 (frozen)
+def suv_of(headers: Sequence[Dataset], given: Given = Given()) -> Suv:
     """Return the rule for a series, `headers` of all its slices. Raises `ScanError`."""
     first = headers[0]
     for keyword in ("Units", "CorrectedImage", "DecayCorrection"):
@@ -185,9 +185,7 @@ def _becquerel(
     )
 
 
-def scan_start(
-    headers: Sequence[Dataset], given: Given = Given()  # noqa: B008 (frozen)
-) -> tuple[datetime, str]:
+def scan_start(headers: Sequence[Dataset], given: Given = Given()) -> tuple[datetime, str]:
     """Return the moment to which decay is corrected, and in words where it was found.
 
     GE's private scan time where it is there; else the series' time, but the earliest acquisition
@@ -221,7 +219,7 @@ def acquisition(header: Dataset) -> datetime | None:
 
 
 def injection(
-    header: Dataset, scanned: datetime, given: Given = Given()  # noqa: B008 (frozen)
+    header: Dataset, scanned: datetime, given: Given = Given()
 ) -> tuple[datetime, list[str]]:
     """Return when the tracer was injected, at or before `scanned`, and warnings.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING
 
 from scan.errors import ScanError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 DATE = re.compile(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})")
 TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(\.\d{1,6})?\d*")
@@ -31,9 +33,7 @@ def parse_time(text: str) -> timedelta | None:
     hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3])
     if hours > 23 or minutes > 59 or seconds > 60:
         return None
-    return timedelta(
-        hours=hours, minutes=minutes, seconds=seconds + float(found[4] or 0)
-    )
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds + float(found[4] or 0))
 
 
 def parse_datetime(text: str, zone: timezone | None = None) -> datetime | None:

@@ -37,7 +37,7 @@ def warnings_of(suv: Suv, header: Dataset | None, body: Upright, view: Projectio
     elif not LIVER_SUV[0] <= liver <= LIVER_SUV[1]:
         lines.append(
             f"the liver region has an SUV of {liver:.1f} in the projection, usual are "
-            f"{LIVER_SUV[0]:g} to {LIVER_SUV[1]:g}: is this FDG, and are weight, dose and times right?"
+            f"{LIVER_SUV[0]:g} to {LIVER_SUV[1]:g}: is it FDG? are weight, dose, times right?"
         )
     if view.body_outside:
         lines.append("parts of the body lie outside the 400 columns (814 mm) of the projection")
@@ -51,7 +51,7 @@ def warnings_of(suv: Suv, header: Dataset | None, body: Upright, view: Projectio
 
 def _tracer_warnings(header: Dataset) -> list[str]:
     item = tracer(header)
-    codes = [c for c in item.get("RadiopharmaceuticalCodeSequence") or []]
+    codes = list(item.get("RadiopharmaceuticalCodeSequence") or [])
     names = [text_of(item, "Radiopharmaceutical"), *(text_of(c, "CodeMeaning") for c in codes)]
     names = [name for name in names if name]
     known = any(word in name.lower().replace("-", "") for name in names for word in FDG)

@@ -101,7 +101,9 @@ def upright(volume: Volume) -> Upright:
     order = (z, y, x)
     flipped = tuple(bool(flips[axis]) for axis in order)
     view = volume.suv.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flipped)]
-    result = Upright(view, tuple(float(spacing[a]) for a in order), (0, 0, 0), degrees, order, flipped)
-    corner = np.array([*result.own_index(0, 0, 0), 1.0])
-    origin = tuple(float(v) for v in (volume.affine @ corner)[:3])
-    return Upright(view, result.spacing, origin, degrees, order, flipped)
+    # The index, in the file's axes, of the voxel that is 0, 0, 0 of the view.
+    corner = np.array([0.0, 0.0, 0.0, 1.0])
+    for axis, flip in zip(order, flipped, strict=True):
+        corner[axis] = volume.suv.shape[axis] - 1 if flip else 0
+    origin = tuple(float(mm) for mm in (volume.affine @ corner)[:3])
+    return Upright(view, tuple(float(spacing[a]) for a in order), origin, degrees, order, flipped)

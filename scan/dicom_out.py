@@ -1,0 +1,246 @@
+"""The projection as a derived PET image, and its mask as a DICOM segmentation of that image."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+import serve
+from scan.geometry import COLUMN_MM, ROW_MM, column_places
+from scan.mip import Projection
+from scan.privacy import identifiers, without
+from scan.report import NOT_MEDICAL
+from scan.source import PET
+from scan.suv import Suv
+from scan.volume import Upright
+
+if TYPE_CHECKING:
+    from scan.work import Options
+
+MAKER, PRODUCT = "tumour-segmenter", "scan"
+HIGHEST = 65_535
+PATIENT = ["PatientName", "PatientID", "PatientBirthDate", "PatientSex"]
+STUDY = ["StudyID", "AccessionNumber", "ReferringPhysicianName"]
+DATES = ["StudyDate", "StudyTime"]
+PET_SERIES = ["DecayCorrection", "CorrectedImage", "CountsSource", "CollimatorType"]
+
+
+def make(
+    headers: list[Dataset | None],
+    suv: Suv,
+    body: Upright,
+    view: Projection,
+    mask: np.ndarray,
+    model: dict[str, str | None],
+    options: Options,
+) -> dict[str, bytes]:
+    """Return the two files, name -> bytes. headers: [None] for a NIfTI file.
+
+    Both lie in the study and the frame of reference of the scan. The patient is left empty unless
+    `options.dicom_patient`. The same series, model and options give the same UIDs.
+    """
+    source = headers[0] if headers[0] is not None else Dataset()
+    words = [] if options.dicom_patient else identifiers(source)
+    image = projection(source, headers, suv, body, view, options.dicom_patient, words)
+    return {"mip.dcm": _bytes(image), "mask.dcm": _bytes(segmentation(image, mask, model))}
+
+
+def projection(
+    source: Dataset,
+    headers: list[Dataset | None],
+    suv: Suv,
+    body: Upright,
+    view: Projection,
+    patient: bool,
+    words: list[str],
+) -> FileDataset:
+    """Return the projection in SUV (GML) as a PET image of one coronal slice (REPROJECTION)."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = PET, ExplicitVRLittleEndian
+    image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    image.SpecificCharacterSet = source.get("SpecificCharacterSet") or "ISO_IR 192"
+    for keyword in PATIENT + STUDY:
+        setattr(image, keyword, (source.get(keyword) if patient else None) or "")
+    for keyword in DATES:
+        setattr(image, keyword, source.get(keyword) or "")
+    content = view.suv.tobytes()
+    uid = str(source.get("SeriesInstanceUID", ""))
+    image.StudyInstanceUID = source.get("StudyInstanceUID") or _uid("study", uid, content)
+    image.SeriesInstanceUID = _uid("projection series", uid, content)
+    image.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = _uid("projection", uid, content)
+    image.SOPClassUID, image.Modality = PET, "PT"
+    image.FrameOfReferenceUID = source.get("FrameOfReferenceUID") or _uid("frame", uid, content)
+    image.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""
+    image.SeriesNumber, image.InstanceNumber, image.ImageIndex = 901, 1, 1
+    image.BodyPartExamined = "WHOLEBODY"
+    image.SeriesDescription = "Maximum intensity projection"
+    image.Manufacturer, image.ManufacturerModelName = MAKER, PRODUCT
+    image.SoftwareVersions = serve.__version__
+    image.ImageType = ["DERIVED", "PRIMARY"]
+    image.DerivationDescription = (
+        "maximum from anterior to posterior, resampled to 2.036 x 2 mm, SUV. " + NOT_MEDICAL
+    )
+    _pet(image, source, suv, words)
+    _times(image, source)
+    _references(image, headers)
+    _place(image, body, view)
+    _pixels(image, view.suv)
+    return image
+
+
+def _pet(image: Dataset, source: Dataset, suv: Suv, words: list[str]) -> None:
+    image.Units, image.SUVType = "GML", "BW"
+    for keyword in PET_SERIES:
+        setattr(image, keyword, source.get(keyword) or "")
+    image.CountsSource = image.CountsSource or "EMISSION"
+    image.CollimatorType = image.CollimatorType or "NONE"
+    image.DecayCorrection = image.DecayCorrection or "START"
+    image.CorrectedImage = image.CorrectedImage or ["DECY", "ATTN"]
+    image.SeriesType, image.ReprojectionMethod = ["WHOLE BODY", "REPROJECTION"], "MAX PIXEL"
+    image.NumberOfSlices = 1
+    image.PatientWeight = suv.weight or source.get("PatientWeight") or None
+    image.FrameReferenceTime = source.get("FrameReferenceTime") or 0
+    image.ActualFrameDuration = source.get("ActualFrameDuration") or 1
+    image.DecayFactor = 1
+    image.RadiopharmaceuticalInformationSequence = _tracer(source, words)
+    image.PatientOrientationCodeSequence = source.get("PatientOrientationCodeSequence") or []
+    image.PatientGantryRelationshipCodeSequence = (
+        source.get("PatientGantryRelationshipCodeSequence") or []
+    )
+
+
+def _tracer(source: Dataset, words: list[str]) -> list[Dataset]:
+    """What the scan says of the tracer, with the codes that the standard wants, if empty."""
+    items = source.get("RadiopharmaceuticalInformationSequence") or []
+    kept = []
+    for item in list(items)[:1]:
+        copy = Dataset()
+        for keyword in (
+            "Radiopharmaceutical",
+            "RadiopharmaceuticalStartTime",
+            "RadiopharmaceuticalStartDateTime",
+            "RadionuclideTotalDose",
+            "RadionuclideHalfLife",
+            "RadionuclidePositronFraction",
+            "RadionuclideCodeSequence",
+            "RadiopharmaceuticalCodeSequence",
+        ):
+            if (value := item.get(keyword)) is not None:
+                setattr(copy, keyword, value)
+        if "Radiopharmaceutical" in copy:
+            copy.Radiopharmaceutical = without(str(copy.Radiopharmaceutical), words)
+        copy.RadionuclideCodeSequence = copy.get("RadionuclideCodeSequence") or []
+        kept.append(copy)
+    return kept
+
+
+def _times(image: Dataset, source: Dataset) -> None:
+    now = datetime.now()
+    image.SeriesDate = image.ContentDate = now.strftime("%Y%m%d")
+    image.SeriesTime = image.ContentTime = now.strftime("%H%M%S")
+    date = source.get("AcquisitionDate") or source.get("SeriesDate") or ""
+    image.AcquisitionDate = date
+    image.AcquisitionTime = source.get("AcquisitionTime") or source.get("SeriesTime") or ""
+
+
+def _references(image: Dataset, headers: list[Dataset | None]) -> None:
+    """Name the slices that the image is made of."""
+    items = []
+    for header in headers:
+        if header is not None:
+            item = Dataset()
+            item.ReferencedSOPClassUID = header.SOPClassUID
+            item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+            items.append(item)
+    if items:
+        image.SourceImageSequence = items
+
+
+def _place(image: Dataset, body: Upright, view: Projection) -> None:
+    """Lay the image into the middle of the patient, coronal, head up, left on the right."""
+    _, rows, columns = body.suv.shape
+    left = body.origin[0] + column_places(columns, body.spacing[2])[0] * body.spacing[2]
+    depth = body.origin[1] + (rows - 1) / 2 * body.spacing[1]
+    top = body.origin[2] + (view.suv.shape[0] - 1) * ROW_MM
+    image.ImagePositionPatient = [_ds(left), _ds(depth), _ds(top)]
+    image.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    image.PixelSpacing = [ROW_MM, COLUMN_MM]
+    image.SliceThickness = _ds(rows * body.spacing[1])
+
+
+def _pixels(image: Dataset, suv: np.ndarray) -> None:
+    slope = float(_ds(max(float(suv.max()), 1e-6) / HIGHEST * (1 + 1e-9)))
+    stored = np.clip(np.round(suv / slope), 0, HIGHEST).astype("<u2")
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.Rows, image.Columns = stored.shape
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
+    image.PixelRepresentation = 0
+    image.RescaleIntercept, image.RescaleSlope = 0, _ds(slope)
+    image.WindowCenter, image.WindowWidth = 3.5, 7
+    image.PixelData = stored.tobytes()
+
+
+def segmentation(image: FileDataset, mask: np.ndarray, model: dict[str, str | None]) -> Dataset:
+    """Return a DICOM SEG with one segment, the tumour, that references the projection."""
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentDescription
+    from highdicom.seg import SegmentationTypeValues as Kind
+    from pydicom.sr.codedict import codes
+
+    version = model["version"] or "unknown"
+    name = model["name"] or "model"
+    described = SegmentDescription(
+        segment_number=1,
+        segment_label="Tumour",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Neoplasm,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=name, version=version, family=codes.DCM.ArtificialIntelligence
+        ),
+    )
+    content = np.ascontiguousarray(mask).tobytes() + str(image.SOPInstanceUID).encode()
+    return Segmentation(
+        source_images=[image],
+        pixel_array=(mask != 0)[None].astype(np.uint8),
+        segmentation_type=Kind.BINARY,
+        segment_descriptions=[described],
+        series_instance_uid=_uid("mask series", "", content),
+        series_number=902,
+        sop_instance_uid=_uid("mask", "", content),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=PRODUCT,
+        software_versions=serve.__version__,
+        device_serial_number=(model["sha256"] or "none")[:16],
+        content_label="TUMOUR",
+        content_description=NOT_MEDICAL,
+        series_description="Tumour mask of the projection",
+        omit_empty_frames=False,
+    )
+
+
+def _uid(what: str, series: str, content: bytes) -> str:
+    """A UID (2.25, from a hash) that is the same for the same content."""
+    hashed = hashlib.sha256(f"{what} {series} {serve.__version__} ".encode() + content).digest()
+    return f"2.25.{int.from_bytes(hashed[:16], 'big')}"
+
+
+def _ds(number: float) -> str:
+    """A decimal string of DICOM has at most 16 characters."""
+    for digits in range(12, 5, -1):
+        if len(text := f"{number:.{digits}g}") <= 16:
+            return text
+    return f"{number:.5g}"
+
+
+def _bytes(dataset: Dataset) -> bytes:
+    out = io.BytesIO()
+    dataset.save_as(out, enforce_file_format=True)
+    return out.getvalue()

@@ -1,0 +1,111 @@
+"""report.html: one page that needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+from scan.report import NOT_MEDICAL
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Tumour report</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }}
+main {{ display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start; }}
+figure {{ margin: 0; }} img {{ width: 400px; max-width: 100%; height: auto; background: #fff; }}
+section {{ flex: 1 1 22rem; min-width: 0; overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #8886; }}
+thead th, td {{ text-align: right; }} tbody th {{ text-align: left; font-weight: normal; }}
+.facts td {{ text-align: left; }} .warning {{ border-left: 4px solid #d80; padding-left: .8rem; }}
+footer {{ margin-top: 2rem; opacity: .8; }}
+</style></head><body>
+<h1>Tumour in a PET projection</h1>
+<main>
+<figure><img alt="{alt}" src="data:image/png;base64,{picture}">
+<figcaption>{caption}</figcaption></figure>
+<section>
+{warnings}
+<h2>Totals</h2><table class="facts"><tbody>{totals}</tbody></table>
+<h2>Lesions</h2>{lesions}
+<h2>Where it comes from</h2><table class="facts"><tbody>{facts}</tbody></table>
+</section></main>
+<footer>{about}</footer>
+</body></html>
+"""
+
+
+def page(said: dict, overlay: bytes) -> str:
+    """Return the page of a report as `scan.report` makes it, with the picture, a PNG."""
+    count = said["totals"]["lesions"]
+    black = said["mip"]["suv_black"]
+    about = (
+        f"{NOT_MEDICAL} The picture is a projection from front to back: an area in it is no volume,"
+        " and a lesion behind another is not seen. The patient's left is on the right."
+    )
+    return PAGE.format(
+        alt=f"projection with {count} marked lesions",
+        picture=base64.b64encode(overlay).decode(),
+        caption=f"White is SUV 0, black {black:g} and more; what is marked is coloured.",
+        warnings="".join(f'<p class="warning">{escape(w)}</p>' for w in said["warnings"]),
+        totals=_facts(_totals(said["totals"])),
+        lesions=_lesions(said["lesions"]) if count else "<p>None was found.</p>",
+        facts=_facts(_origin(said)),
+        about=about,
+    )
+
+
+def _facts(facts: dict[str, str]) -> str:
+    rows = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items() if v)
+    return "".join(rows)
+
+
+def _totals(totals: dict) -> dict[str, str]:
+    highest = totals["suv_max"]
+    return {
+        "Lesions": str(totals["lesions"]),
+        "Projected area": f"{totals['projected_area_cm2']:.1f} cm²",
+        "Largest distance between lesions": f"{totals['dmax_mm']:.0f} mm",
+        "Highest SUV in a lesion": "" if highest is None else f"{highest:.1f}",
+    }
+
+
+def _lesions(lesions: list[dict]) -> str:
+    heads = ["", "area, mm²", "SUV max", "SUV mean", "down, mm", "right, mm"]
+    rows = []
+    for lesion in lesions:
+        down, right = lesion["centroid_mm"]
+        cells = [
+            f"{lesion['area_mm2']:.0f}",
+            f"{lesion['suv_max']:.1f}",
+            f"{lesion['suv_mean']:.1f}",
+            f"{down:.0f}",
+            f"{right:.0f}",
+        ]
+        cells = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f"<tr><th>{lesion['id']}</th>{cells}</tr>")
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _origin(said: dict) -> dict[str, str]:
+    series, suv, model = said["series"], said["suv"], said["model"]
+    minutes = suv["uptake_minutes"]
+    return {
+        "Series": series.get("description", ""),
+        "Date": series.get("date", ""),
+        "Scanner": series.get("scanner", ""),
+        "Series Instance UID": series.get("series_uid", ""),
+        "Volume": "×".join(map(str, series["matrix"]))
+        + " voxels of "
+        + "×".join(f"{mm:g}" for mm in series["spacing_mm"])
+        + " mm",
+        "SUV": f"{suv['rule']}; factor {suv['factor']:.6g}",
+        "Injection to scan": "" if minutes is None else f"{minutes:.0f} minutes",
+        "Model": f"{model['name']} {model['version'] or ''} {(model['sha256'] or '')[:16]}".strip(),
+    }

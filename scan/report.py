@@ -1,0 +1,156 @@
+"""report.json of a series, and its row in the table of a cohort."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from scan.lesions import Lesion, largest_distance
+from scan.mip import Projection
+from scan.privacy import identifiers, without
+from scan.suv import Suv
+from scan.times import text_of
+from scan.volume import Upright
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+NOT_MEDICAL = "Research software, not a medical device."
+COLUMNS = (
+    "source",
+    "folder",
+    "series_uid",
+    "date",
+    "lesions",
+    "projected_area_cm2",
+    "dmax_mm",
+    "suv_max",
+    "mip_suv_max",
+    "suv_factor",
+    "units",
+    "uptake_minutes",
+    "suv_black",
+    "model_version",
+    "model_sha256",
+    "warnings",
+    "fault",
+)
+
+
+def series_of(header: Dataset | None, body: Upright) -> dict:
+    """Return what the report says of the series; header: of its first slice, None for NIfTI."""
+    said = {
+        "format": "NIfTI" if header is None else "DICOM",
+        "matrix": list(body.suv.shape),
+        "spacing_mm": [round(mm, 4) for mm in body.spacing],
+    }
+    if header is None:
+        return said
+    words = identifiers(header)
+
+    def text(keyword: str) -> str:
+        return without(text_of(header, keyword), words)
+
+    return {
+        "series_uid": text_of(header, "SeriesInstanceUID"),
+        "study_uid": text_of(header, "StudyInstanceUID"),
+        "frame_of_reference_uid": text_of(header, "FrameOfReferenceUID"),
+        "description": text("SeriesDescription"),
+        "date": text_of(header, "SeriesDate"),
+        "scanner": f"{text('Manufacturer')} {text('ManufacturerModelName')}".strip(),
+    } | said
+
+
+def suv_of(suv: Suv) -> dict:
+    """Return what the report says of the rule from stored values to SUV."""
+    minutes = suv.uptake_minutes
+    return {
+        "factor": suv.factor,
+        "units": suv.units,
+        "rule": suv.rule,
+        "weight_kg": suv.weight,
+        "dose_mbq": None if suv.dose is None else suv.dose / 1e6,
+        "half_life_s": suv.half_life,
+        "injected": suv.injected and suv.injected.isoformat(" "),
+        "scan_started": suv.scanned and suv.scanned.isoformat(" "),
+        "scan_started_from": suv.scanned_from,
+        "uptake_minutes": None if minutes is None else round(minutes, 2),
+    }
+
+
+def report(
+    header: Dataset | None,
+    suv: Suv,
+    body: Upright,
+    view: Projection,
+    black: float,
+    lesions: list[Lesion],
+    model: dict[str, str | None],
+    warnings: list[str],
+) -> dict:
+    """Return the content of report.json, but for how it was run."""
+    words = [] if header is None else identifiers(header)
+    return {
+        "about": f"Lesions in a projection: areas are no volumes. {NOT_MEDICAL}",
+        "series": series_of(header, body),
+        "suv": suv_of(suv),
+        "mip": {
+            "suv_max": float(view.native.max()),
+            "pixel_mm": list(view.pixel_mm),
+            "shape": list(view.suv.shape),
+            "suv_black": black,
+        },
+        "lesions": [_lesion(lesion) for lesion in lesions],
+        "totals": {
+            "lesions": len(lesions),
+            "projected_area_cm2": sum(lesion.area_mm2 for lesion in lesions) / 100,
+            "dmax_mm": largest_distance(lesions),
+            "suv_max": max((lesion.suv_max for lesion in lesions), default=None),
+        },
+        "model": model,
+        "warnings": [without(line, words) for line in warnings],
+    }
+
+
+def _lesion(lesion: Lesion) -> dict:
+    said = asdict(lesion)
+    hottest = {"index": list(said.pop("voxel")), "sop_instance_uid": said.pop("uid")}
+    return said | {"centroid_mm": list(lesion.centroid_mm), "hottest": hottest}
+
+
+def row(source: int, folder: str, said: dict | None, uid: str = "", fault: str = "") -> dict:
+    """Return the row of a series: source is the number of its SOURCE in the command, from 1."""
+    if said is None:
+        return {"source": source, "series_uid": uid, "fault": fault}
+    totals = said["totals"]
+    return {
+        "source": source,
+        "folder": folder,
+        "series_uid": said["series"].get("series_uid", ""),
+        "date": said["series"].get("date", ""),
+        "lesions": totals["lesions"],
+        "projected_area_cm2": f"{totals['projected_area_cm2']:.4f}",
+        "dmax_mm": f"{totals['dmax_mm']:.2f}",
+        "suv_max": "" if totals["suv_max"] is None else f"{totals['suv_max']:.4f}",
+        "mip_suv_max": f"{said['mip']['suv_max']:.4f}",
+        "suv_factor": f"{said['suv']['factor']:.9g}",
+        "units": said["suv"]["units"],
+        "uptake_minutes": said["suv"]["uptake_minutes"],
+        "suv_black": said["mip"]["suv_black"],
+        "model_version": said["model"]["version"],
+        "model_sha256": said["model"]["sha256"],
+        "warnings": "; ".join(said["warnings"]),
+        "fault": "",
+    }
+
+
+def table(rows: Iterable[dict]) -> str:
+    """Return the rows as CSV with a header line."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

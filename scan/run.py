@@ -1,0 +1,165 @@
+"""All series of a command, one after the other; a broken one never stops the rest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import serve
+from scan.errors import ScanError, first_line
+from scan.progress import Progress
+from scan.report import row, table
+from scan.source import Series, find
+from scan.suv import Given
+from scan.work import Options, Segment, done, process, run_of
+from serve import files
+from serve.errors import UsageError
+
+
+@dataclass
+class Counts:
+    """How many series were done now, were done before, and were refused."""
+
+    now: int = 0
+    before: int = 0
+    failed: int = 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what `python -m scan` was asked for; return the exit code.
+
+    Raises `UsageError`, `ArtifactError` and `SettingsError` before anything was written.
+    """
+    sources, out, csv = _checked(arguments)
+    options = Options(
+        Given(
+            weight=arguments.weight,
+            dose=arguments.dose,
+            half_life=arguments.half_life,
+            injection_time=arguments.injection_time,
+            scan_time=arguments.scan_time,
+            suv_factor=arguments.suv_factor,
+        ),
+        arguments.suv_black,
+        arguments.dicom,
+        arguments.dicom_patient,
+    )
+    segment = serve.load()
+    rows: list[dict] = []
+    counts, progress, interrupted = Counts(), Progress(len(sources)), False
+    try:
+        for item in _all(sources, out, options, segment, arguments.series, counts, progress):
+            rows.append(item)
+    except KeyboardInterrupt:
+        interrupted = True
+    progress.close()
+    print(f"{counts.now} series done, {counts.before} were done before, {counts.failed} failed")
+    if csv:
+        try:
+            files.write(csv, table(rows))
+        except OSError as error:
+            print(f"error: {files.reason(error)}", file=sys.stderr)
+            counts.failed += 1
+    if interrupted:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 1 if counts.failed else 0
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[list[Path], Path, Path | None]:
+    """Return (sources without doubles, out, csv); raises `UsageError`."""
+    sources: dict[Path, Path] = {}
+    for source in arguments.sources:
+        if not source.exists():
+            raise UsageError(f"{source}: no such file or folder")
+        sources.setdefault(source.resolve(), source)
+    if arguments.dicom_patient and not arguments.dicom:
+        raise UsageError("--dicom-patient is of use with --dicom only")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UsageError(f"--out {arguments.out} is no folder")
+    if arguments.csv and arguments.csv.is_dir():
+        raise UsageError(f"--csv {arguments.csv} is a folder")
+    if arguments.csv:
+        files.check_outputs(sources, [arguments.csv])
+    for folder in filter(None, (arguments.out, arguments.csv and arguments.csv.parent)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+    return list(sources.values()), arguments.out, arguments.csv
+
+
+def _all(
+    sources: list[Path],
+    out: Path,
+    options: Options,
+    segment: Segment,
+    only: list[str] | None,
+    counts: Counts,
+    progress: Progress,
+) -> Iterator[dict]:
+    """Do each series of each source; yield a row for each."""
+    taken: dict[str, str] = {}  # name of a folder of results -> the series in it
+    for number, source in enumerate(sources, 1):
+        progress.begin(source)
+        try:
+            found = find(source, out)
+        except (ScanError, OSError) as error:
+            yield row(number, "", None, fault=_failed(error, str(source), counts, progress))
+            continue
+        if only:
+            found = [series for series in found if series.uid in only]
+            if not found:
+                error = ScanError("it holds none of the series of --series", str(source))
+                yield row(number, "", None, fault=_failed(error, str(source), counts, progress))
+        for series in found:
+            try:
+                said = _one(series, out, options, segment, taken, counts, progress)
+            except Exception as error:  # one series never stops the others
+                fault = _failed(error, series.where, counts, progress)
+                yield row(number, "", None, series.uid, fault)
+            else:
+                yield row(number, series.name, said)
+
+
+def _one(
+    series: Series,
+    out: Path,
+    options: Options,
+    segment: Segment,
+    taken: dict[str, str],
+    counts: Counts,
+    progress: Progress,
+) -> dict:
+    if other := taken.get(series.name):
+        raise ScanError(f"its results would be those of {other}; choose another --out for it")
+    taken[series.name] = "the same series of another source" if series.uid else "another file"
+    folder = out / series.name
+    if said := done(folder, run_of(series, options, segment)):
+        counts.before += 1
+        return said
+    progress.reading(len(series.files))
+    said = process(series, folder, options, segment, progress.step)
+    counts.now += 1
+    progress.say(f"{series.where} -> {folder}")
+    for line in said["warnings"]:
+        progress.say(f"warning: {folder.name}: {line}", error=True)
+    return said
+
+
+def _failed(error: Exception, where: str, counts: Counts, progress: Progress) -> str:
+    """Count and print a failure; return its line for the table, which holds no path."""
+    counts.failed += 1
+    if isinstance(error, ScanError):
+        where, line = error.where or where, str(error)
+    elif isinstance(error, OSError):
+        where, line = error.filename or where, error.strerror or first_line(error)
+    elif isinstance(error, MemoryError):
+        line = "there is too little memory for it"
+    else:
+        line = f"{type(error).__name__}: {first_line(error)}"
+    progress.say(f"error: {where}: {line}", error=True)
+    return line

@@ -1,0 +1,147 @@
+"""One series -> its folder of results, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import serve
+from scan import dicom_in, html, nifti_in
+from scan.errors import ScanError
+from scan.geometry import SUV_BLACK
+from scan.lesions import measure
+from scan.mip import Projection, project
+from scan.pictures import grey_png, mask_png, overlay_png
+from scan.report import report
+from scan.source import Series
+from scan.suv import Given
+from scan.usual import warnings_of
+from scan.volume import upright
+from serve import files
+
+REPORT = "report.json"
+ALWAYS = ["mip.png", "mask.png", "overlay.png", "report.html"]
+DICOM = ["mip.dcm", "mask.dcm"]
+
+Segment = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How series are treated: see `python -m scan --help`."""
+
+    given: Given = field(default_factory=Given)
+    black: float = SUV_BLACK
+    dicom: bool = False
+    dicom_patient: bool = False
+
+    def as_json(self) -> dict:
+        """Everything that the results depend on, for report.json."""
+        given = {k: None if v is None else str(v) for k, v in asdict(self.given).items()}
+        dicom = {"dicom": self.dicom, "dicom_patient": self.dicom_patient}
+        return given | {"suv_black": self.black} | dicom
+
+
+def run_of(series: Series, options: Options, segment: Segment) -> dict:
+    """Return what a report must have been made from, not to be made again."""
+    return {
+        "version": serve.__version__,
+        "model_sha256": segment.metadata.get("sha256"),
+        "operating_point": segment.metadata.get("operating_point"),
+        "source": series.fingerprint,
+        "options": options.as_json(),
+    }
+
+
+def done(folder: Path, run: dict) -> dict | None:
+    """Return the report in `folder` if it was made by the same `run`, and all files are there."""
+    try:
+        said = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    names = ALWAYS + (DICOM if run["options"]["dicom"] else [])
+    whole = all((folder / name).is_file() for name in names)
+    return said if whole and isinstance(said, dict) and said.get("run") == run else None
+
+
+def process(
+    series: Series,
+    folder: Path,
+    options: Options,
+    segment: Segment,
+    step: Callable[[], None] = lambda: None,
+) -> dict:
+    """Make the results of a series in `folder`; return the report.
+
+    step: called after each file that was read. Raises `ScanError` and `OSError`; then nothing is
+    written, and what lay in `folder` before lies there still.
+    """
+    if series.fault:
+        raise ScanError(series.fault, series.at_fault)
+    run = run_of(series, options, segment)
+    # What a damaged header makes pydicom warn of may hold names; faults are found here anyway.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if series.uid:
+            volume, suv, headers = dicom_in.read(series, options.given, step)
+        else:
+            (volume, suv), headers = nifti_in.read(series, options.given), [None]
+            step()
+    body = upright(volume)
+    view = project(body, options.black)
+    mask = segment(view.pixels)
+    lesions = measure(mask, view, body, volume.uids)
+    model = {key: segment.metadata.get(key) for key in ("name", "version", "sha256")}
+    notes = warnings_of(suv, headers[0], body, view)
+    said = report(headers[0], suv, body, view, options.black, lesions, model, notes)
+    said["run"] = run
+    contents = _contents(said, view, mask)
+    if options.dicom:
+        from scan import dicom_out
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            contents |= dicom_out.make(headers, suv, body, view, mask, model, options)
+    _write(folder, contents)
+    return said
+
+
+def _contents(said: dict, view: Projection, mask: np.ndarray) -> dict[str, bytes | str]:
+    overlay = overlay_png(view.pixels, mask)
+    return {
+        "mip.png": grey_png(view.pixels),
+        "mask.png": mask_png(mask),
+        "overlay.png": overlay,
+        "report.html": html.page(said, overlay),
+        REPORT: json.dumps(said, indent=1) + "\n",
+    }
+
+
+def _write(folder: Path, contents: dict[str, bytes | str]) -> None:
+    """Write all files beside the folder, then move them in; the report is the last.
+
+    What is not ours stays; a file of an earlier run that this one does not make is removed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{files.PARTIAL}{secrets.token_hex(6)}")
+    partial.mkdir()
+    try:
+        for name, data in contents.items():
+            files.write(partial / name, data)
+        if not folder.exists():
+            partial.rename(folder)
+            return
+        for name in [REPORT, *ALWAYS, *DICOM]:
+            (folder / name).unlink(missing_ok=True)
+        for name in sorted(contents, key=lambda name: name == REPORT):
+            os.replace(partial / name, folder / name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
