@@ -14,8 +14,9 @@ help: ## list what can be made
 serve: .venv/installed ## answer on port 8000 with the shipped model
 	$(SERVE)/gunicorn serve.app:app
 
-test: lint ## check the style and run all tests
-	$(DEV)/python -m pytest
+test: lint ## check the style and run all tests, some minutes
+	@echo "The tests start servers and browsers and train small networks: some minutes on two cores."
+	$(DEV)/python -m pytest -rs
 
 lint: .venv-dev/installed ## check the style
 	$(DEV)/ruff check
@@ -28,8 +29,15 @@ train: .venv-dev/installed ## train on the challenge's data: make train DATA=fol
 export: .venv-dev/installed ## turn a run into the shipped model: make export RUN=runs/name
 	$(DEV)/python -m export --run $(RUN) --out artifacts/model.onnx
 
-bench: .venv-dev/installed ## time the server on this machine
+bench: .venv-dev/installed ## time the server on this machine: under 3 minutes
 	$(DEV)/python benchmarks/latency.py
+
+define NO_GPU
+There is no GPU here, and PyTorch's usual build is gigabytes for one. Take its CPU build first: choose
+"Pip" and "CPU" at https://pytorch.org/get-started/locally/, and install $(shell grep ^torch== requirements-train.txt) with the
+command shown there by .venv-dev/bin/python -m pip; then make again. TORCH=any takes the usual build.
+endef
+export NO_GPU
 
 # The empty file `installed` is younger than the requirements once all of them are there. One file
 # at a time: where one has hashes, pip would ask for those of all others as well.
@@ -39,6 +47,9 @@ bench: .venv-dev/installed ## time the server on this machine
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"error: Python 3.11 or newer is needed; name it with PYTHON=...")'
 	$(PYTHON) -m venv $(@D)
+	@[ $(@D) != .venv-dev ] || [ -n "$(TORCH)" ] || command -v nvidia-smi >/dev/null \
+		|| [ "$$(uname -sm)" != "Linux x86_64" ] || $(@D)/bin/python -c "import torch" 2>/dev/null \
+		|| { echo "$$NO_GPU" >&2; [ ! -t 0 ]; }
 	for file in $^; do \
 		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $$file || exit 1; \
 	done

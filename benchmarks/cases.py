@@ -1,20 +1,22 @@
-"""The challenge's data folder as a list of cases, and the choice of some of them.
+"""The challenge's data folder as a list of cases.
 
 DIR/patients/imgs/patient_000.png, DIR/patients/labels/segmentation_000.png and, without labels,
-DIR/controls/imgs/control_000.png.
+DIR/controls/imgs/control_000.png. Other names will do: a patient's label may have the name of its
+image, and each image among the controls is one.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from benchmarks.common import UsageError
+from serve import contract, labels
+from serve.errors import ContractError, UsageError
+from serve.folders import Listing, list_images
+
+PATIENT, LABEL = "patient", "segmentation"
 
 
 @dataclass(frozen=True)
@@ -29,89 +31,81 @@ class Case:
     def group(self) -> str:
         return "patient" if self.label else "control"
 
-    def read(self) -> tuple[Image.Image, np.ndarray]:
-        """The RGB image without its alpha and the truth, uint8 H×W of 0 and 255.
+    @property
+    def mask_names(self) -> list[str]:
+        """How a saved mask of this case may be named."""
+        return list(dict.fromkeys(f"{name}.png" for name in (self.name, label_name(self.name))))
 
-        Raises UsageError on a file that is no image or a label of another size.
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """The grey pixels, uint8 H×W, dark = hot, and the truth, bool H×W.
+
+        Raises UsageError on a file that is no image, no label, or a label of another size.
         """
-        image = open_image(self.image).convert("RGB")
+        pixels = _decoded(self.image, contract.decode_png)
         if self.label is None:
-            return image, np.zeros((image.height, image.width), np.uint8)
-        label = open_image(self.label)
-        if label.size != image.size:
-            raise UsageError(f"{self.label} is {label.size}, its image is {image.size}")
-        return image, np.where(np.asarray(label.convert("L")) > 0, np.uint8(255), np.uint8(0))
+            return pixels, np.zeros(pixels.shape, bool)
+        truth = _decoded(self.label, labels.decode_label)
+        if truth.shape != pixels.shape:
+            sizes = [f"{width}×{height}" for height, width in (truth.shape, pixels.shape)]
+            raise UsageError(f"{self.label} has {sizes[0]} pixels, its image {sizes[1]}")
+        return pixels, truth
 
 
-def open_image(path: Path) -> Image.Image:
-    """The decoded image; UsageError when it is none."""
+def _decoded(path: Path, decode) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UsageError(f"{path} is no readable image: {error}") from error
-    return image
+        return decode(path.read_bytes())
+    except ContractError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def find_cases(data: Path, controls: bool = False) -> list[Case]:
-    """All patients, with `controls` also all controls, by name; UsageError if files are missing."""
-    cases = []
-    for image in sorted((data / "patients" / "imgs").glob("*.png")):
-        label = data / "patients" / "labels" / image.name.replace("patient", "segmentation")
-        if not label.is_file():
-            raise UsageError(f"{image.name} has no label {label}")
-        cases.append(Case(image.stem, image, label))
-    if not cases:
-        raise UsageError(f"no patients: {data / 'patients' / 'imgs'} holds no PNG")
-    if controls:
-        found = sorted((data / "controls" / "imgs").glob("*.png"))
-        if not found:
-            raise UsageError(f"no controls: {data / 'controls' / 'imgs'} holds no PNG")
-        cases += [Case(image.stem, image) for image in found]
-    return cases
+def label_name(name: str) -> str:
+    """`patient_000` -> `segmentation_000`; only the beginning counts, other names stay."""
+    return LABEL + name.removeprefix(PATIENT) if name.startswith(PATIENT) else name
 
 
-def listed(path: Path) -> set[str]:
-    """The patients that a file names, whether it is plain text, CSV or JSON."""
-    names = set(re.findall(r"patient_\d+", read_text(path)))
-    if not names:
-        raise UsageError(f"{path} names no patient_NNN")
-    return names
+def find_cases(data: Path, controls: bool = False) -> tuple[list[Case], list[str]]:
+    """(cases, notes): all patients, with `controls` also all controls, by name.
 
-
-def in_fold(path: Path, fold: int) -> set[str]:
-    """Whom `path`, {"folds": {"patient_000": 0, "control_000": 1, ...}}, puts into `fold`."""
-    try:
-        folds = json.loads(read_text(path))["folds"]
-        names = {name for name, number in folds.items() if number == fold}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f'{path} is not {{"folds": {{"patient_000": 0, ...}}}}') from error
-    if not any(name.startswith("patient") for name in names):
-        known = sorted(set(folds.values()))
-        raise UsageError(f"{path} puts no patient into fold {fold}; it has {known}")
-    return names
-
-
-def choose(cases: list[Case], names: set[str]) -> list[Case]:
-    """The patients of `cases` that are in `names`; of controls too, if any is named, else all.
-
-    UsageError if a patient in `names` is not among the cases, or a control where there are any: a
-    score over fewer would look like another.
+    The notes are lines that name the files that are ignored. Raises UsageError where an image has
+    no label or there is none.
     """
-    if all(case.group == "patient" for case in cases):
-        names = {name for name in names if name.startswith("patient")}
-    missing = names - {case.name for case in cases}
-    if missing:
-        raise UsageError(f"{len(missing)} of those chosen not found, such as {min(missing)}")
-    every_control = not any(name.startswith("control") for name in names)
-    return [
-        case for case in cases if case.name in names or (case.group == "control" and every_control)
-    ]
+    images = _images(data, "patients/imgs")
+    found_labels = _images(data, "patients/labels")
+    by_name = {path.stem: path for path in found_labels.images}
+    cases, used = [], set()
+    for image in images.images:
+        label = by_name.get(label_name(image.stem)) or by_name.get(image.stem)
+        if label is None:
+            raise UsageError(
+                f"{image} has no label {data / 'patients/labels' / label_name(image.stem)}.png"
+            )
+        used.add(label)
+        cases.append(Case(image.stem, image, label))
+    for path in found_labels.images:
+        if path not in used:
+            found_labels.ignore(path, "labels without an image")
+    listings = [images, found_labels]
+    if controls:
+        listings.append(_images(data, "controls/imgs"))
+        cases += [Case(image.stem, image) for image in listings[-1].images]
+    names = [(case.group, case.name) for case in cases]
+    if twice := {case.image.name for case in cases if names.count((case.group, case.name)) > 1}:
+        raise UsageError(f"the same name twice: {', '.join(sorted(twice))}; rename one")
+    return cases, [note for listing in listings for note in listing.notes()]
 
 
-def read_text(path: Path) -> str:
-    """The file's text; UsageError when it cannot be read."""
+def _images(data: Path, inside: str) -> Listing:
+    """The images in the folder `inside` of `data`; UsageError if there are none."""
+    folder = data / inside
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
+        found = list_images(folder)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: {error.strerror}; --data is the folder that holds patients/imgs, "
+            "patients/labels and, for --controls, controls/imgs"
+        ) from error
+    if not found.images:
+        raise UsageError("; ".join([f"{folder} holds no PNG", *found.notes()]))
+    return found

@@ -6,17 +6,16 @@
     python benchmarks/chaos.py --only overload --cpus 1
 
 Starts the server as the container does, on loopback, and does all this to it under load; prints a
-line for each promise and writes the figures as JSON to benchmarks/results. Client and server share
-the machine's CPUs, which makes the times longer than they are from another machine.
+line for each check and writes the figures as JSON. Client and server share the machine's CPUs,
+which makes the times longer than they are from another machine.
 
-Exit codes: 0 every promise was kept, 1 one was not, 2 wrong usage or a server that does not start,
+Exit codes: 0 every check passed, 1 one failed, 2 wrong usage or a server that does not start,
 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import socket
@@ -32,12 +31,14 @@ from urllib.parse import urlsplit
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import hostinfo, load
-from benchmarks.common import UsageError, prepare, write_whole
+from benchmarks.common import add_results_options, prepare, results_folder
 from benchmarks.limits import Limits, limited
 from benchmarks.load import Question
 from benchmarks.measure import WrongAnswer, learn
-from benchmarks.server import ROOT, Server
+from benchmarks.server import Server
 from benchmarks.siege import TIMEOUT, Pulse, Siege, wait_until
+from serve import files
+from serve.errors import UsageError
 from serve.phantom import phantom
 
 CLIENTS = 4
@@ -257,9 +258,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, metavar="N", help="of kills; default 10")
     parser.add_argument("--restarts", type=int, metavar="N", help="default 100")
     parser.add_argument("--cpus", type=float, metavar="N", help="for the server; clients: the rest")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR", help="for files"
-    )
+    add_results_options(parser)
     args = parser.parse_args(argv)
     if args.minutes is None:
         args.minutes = 0.4 if args.quick else 10.0
@@ -273,7 +272,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     host = hostinfo.facts()
     name = f"chaos-{hostinfo.hardware(host)}-{datetime.now():%Y-%m-%d-%H%M}.json"
-    prepare(args.out / name)
+    path = results_folder(args) / name
+    prepare(path)
     with limited(args.cpus) as limits:
         trial = Trial(limits, 5.0 if args.quick else 20.0, args.minutes, args.restarts)
         for phase in args.only:
@@ -281,8 +281,8 @@ def run(args: argparse.Namespace) -> int:
             trial.figures[phase] = PHASES[phase](trial)
     host |= {"limits": limits.said, "workers": trial.workers}
     figures = {"date": f"{datetime.now():%Y-%m-%d-%H%M}", "host": host, "broken": trial.broken}
-    write_whole(args.out / name, json.dumps(figures | trial.figures, indent=1) + "\n")
-    print("written:", name)
+    files.write_json(path, figures | trial.figures)
+    print("written:", path)
     print(f"{len(trial.broken)} promises BROKEN" if trial.broken else "every promise was kept")
     return int(bool(trial.broken))
 

@@ -1,7 +1,8 @@
 """One image, one question, one answer: the HTTP side of the challenge's scorer.
 
 Every request uses a fresh connection, as a scorer that knows nothing of the server does, and has a
-deadline for the whole answer, not only for each read.
+deadline for the whole answer, not only for each read. No proxy is used. A server's API key is taken
+from the environment variable API_KEY, which a server that is started here reads as well.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import binascii
 import http.client
 import io
 import json
-import socket
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -19,8 +22,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import UsageError
 from serve import contract
+from serve.errors import UsageError
 
 TIMEOUT = 10.0  # seconds; "You have 10 seconds to return your predictions for each image."
 
@@ -51,16 +54,67 @@ class Reply:
 
 
 def check_url(url: str) -> str:
-    """`url` without a trailing slash, once something listens there; UsageError if not."""
+    """`url` without a trailing slash, once a server answers there; UsageError if it can't be asked.
+
+    Any HTTP answer will do: a server of the challenge need not know another path than /predict.
+    """
+    url = url.strip().rstrip("/")
     parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{url!r} is no address such as http://127.0.0.1:8000")
+    base = f"{parts.scheme}://{parts.netloc}"
+    if parts.path.endswith("/predict") or parts.query or parts.fragment:
+        base += parts.path.removesuffix("/predict") if parts.path.endswith("/predict") else ""
+        raise UsageError(f"{url}: give the base URL, here {base}; /predict is added to it")
     try:
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"{url!r} is no address such as http://127.0.0.1:8000")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname, port), timeout=5).close()
-    except (OSError, ValueError) as error:
+        reply = ask(url, "/api")
+    except (Unanswered, ValueError) as error:
         raise UsageError(f"cannot reach {url}: {error}") from error
-    return url.rstrip("/")
+    if 300 <= reply.status < 400:
+        refuse(url, reply)
+    return url
+
+
+def refuse(url: str, reply: Reply) -> None:
+    """Raises UsageError where `reply` shows that all others from `url` will be no masks either."""
+    if reply.status in (404, 405):
+        raise UsageError(
+            f"{url}/predict answers {reply.status}: give the base URL of a server that has "
+            "POST /predict, such as http://127.0.0.1:8000"
+        )
+    if reply.status in (401, 403):
+        raise UsageError(
+            f"{url} answers {reply.status}: it wants its API key, by --api-key or in the "
+            "environment variable API_KEY"
+        )
+    if 300 <= reply.status < 400:
+        raise UsageError(f"{url} redirects ({reply.status}): give the address it redirects to")
+
+
+@contextmanager
+def using_key(key: str | None) -> Iterator[None]:
+    """Meanwhile `key` is the API key of each request, and of a server that is started here.
+
+    None leaves the one of the environment. Raises UsageError for what no header can carry.
+    """
+    before = os.environ.get("API_KEY")
+    if key is not None:
+        os.environ["API_KEY"] = key
+    try:
+        authorization()
+        yield
+    finally:
+        os.environ.pop("API_KEY", None)
+        if before is not None:
+            os.environ["API_KEY"] = before
+
+
+def authorization() -> dict[str, str]:
+    """The header that carries the API key, none where there is no key. Raises UsageError."""
+    key = os.environ.get("API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError("the API key holds characters that no HTTP header can carry")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def ask(url: str, path: str, body: bytes | None = None, timeout: float = TIMEOUT) -> Reply:
@@ -80,7 +134,8 @@ def ask(url: str, path: str, body: bytes | None = None, timeout: float = TIMEOUT
         return left
 
     try:
-        headers = {"Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
+        headers = {"Connection": "close"} | authorization()
+        headers |= {"Content-Type": "application/json"} if body else {}
         connection.request("POST" if body else "GET", parts.path + path, body, headers)
         wire = connection.sock  # the response takes the socket over, so keep hold of it
         wire.settimeout(remaining())
@@ -122,11 +177,17 @@ def parse_stages(header: str) -> dict[str, float]:
     return stages
 
 
-def request_body(image: Image.Image) -> bytes:
-    """The JSON that carries `image`, as the challenge sends it: a three-channel PNG in base64."""
+def request_body(image: Image.Image, operating_point: str | None = None) -> bytes:
+    """The JSON that carries `image`, as the challenge sends it: a three-channel PNG in base64.
+
+    `operating_point` is no part of the challenge; our server takes it.
+    """
     png = io.BytesIO()
     image.convert("RGB").save(png, "PNG")
-    return json.dumps({"img": base64.b64encode(png.getvalue()).decode()}).encode()
+    fields = {"img": base64.b64encode(png.getvalue()).decode()}
+    if operating_point is not None:
+        fields["operating_point"] = operating_point
+    return json.dumps(fields).encode()
 
 
 def read_mask(reply: Reply, shape: tuple[int, int]) -> np.ndarray:

@@ -1,16 +1,19 @@
-"""What both benchmarks need: an error for the caller, files that appear whole, percentiles."""
+"""What several benchmarks need: percentiles, intervals, paths that can be written."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from serve.errors import UsageError
 
-class UsageError(Exception):
-    """The caller can mend it: its message is the one line they see, the exit code is 2."""
+ROOT = Path(__file__).resolve().parent.parent
+TRACKED, UNTRACKED = ROOT / "benchmarks" / "results", ROOT / "runs" / "benchmarks"
+RESAMPLES = 10_000
 
 
 def percentile(values: Sequence[float], q: float) -> float:
@@ -19,6 +22,32 @@ def percentile(values: Sequence[float], q: float) -> float:
     Nearest rank, never interpolated: a latency that is reported was really waited for.
     """
     return float(np.percentile(values, q, method="inverted_cdf"))
+
+
+def interval(
+    values: np.ndarray, of: np.ndarray | None = None, seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of sum(values) / sum(of), both float (images,), by resampling images.
+
+    Without `of` it is that of the mean. NaN where there is nothing to resample.
+    """
+    values = np.asarray(values, float)
+    of = np.ones_like(values) if of is None else np.asarray(of, float)
+    if not of.sum():
+        return float("nan"), float("nan")
+    random = np.random.default_rng(seed)
+    chosen = random.integers(len(values), size=(RESAMPLES, len(values)))
+    sums, totals = values[chosen].sum(axis=1), of[chosen].sum(axis=1)
+    low, high = np.percentile(sums[totals > 0] / totals[totals > 0], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def read_text(path: Path) -> str:
+    """The file's text; UsageError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
 
 
 def prepare(path: Path) -> None:
@@ -34,8 +63,16 @@ def prepare(path: Path) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes beside `path`, then renames: a reader, or a crash, never meets half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+def add_results_options(parser: argparse.ArgumentParser) -> None:
+    """`--out DIR` and `--save`: where a measurement's files go."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--out", type=Path, default=UNTRACKED, metavar="DIR", help="for files, runs/benchmarks"
+    )
+    where.add_argument(
+        "--save", action="store_true", help="files into benchmarks/results, which git tracks"
+    )
+
+
+def results_folder(args: argparse.Namespace) -> Path:
+    return TRACKED if args.save else args.out

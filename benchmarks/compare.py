@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases import read_text
-from benchmarks.common import UsageError, prepare
-
-RESAMPLES = 10_000
+from benchmarks.common import interval, prepare, read_text
+from serve import files
+from serve.errors import UsageError
 
 
 def read(path: Path) -> dict[str, float]:
@@ -29,14 +28,6 @@ def read(path: Path) -> dict[str, float]:
     return dice
 
 
-def bootstrap(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of `differences`, float (patients,), by resampling patients."""
-    random = np.random.default_rng(seed)
-    chosen = random.integers(len(differences), size=(RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[chosen].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def run(first: Path, second: Path, plot: Path | None = None) -> int:
     """Prints what changed from `first` to `second`, draws it if `plot` is given; 0. UsageError."""
     before, after = read(first), read(second)
@@ -45,10 +36,11 @@ def run(first: Path, second: Path, plot: Path | None = None) -> int:
         raise UsageError(f"{first} and {second} share no patient")
     if plot:
         prepare(plot)
+        files.check_outputs([first, second], [plot])
     a = np.array([before[name] for name in names])
     b = np.array([after[name] for name in names])
     difference = b.mean() - a.mean()
-    low, high = bootstrap(b - a)
+    low, high = interval(b - a)
     verdict = "better" if low > 0 else "worse" if high < 0 else "no sure difference"
     alone = len(before.keys() ^ after.keys())
 
@@ -79,4 +71,5 @@ def draw(
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
     axes.scatter(a, b, s=14, alpha=0.6)
     axes.set_title(f"{(b - a).mean():+.4f}  ({interval[0]:+.4f} to {interval[1]:+.4f})")
-    figure.savefig(plot, dpi=120, format="png")
+    with files.replacing(plot) as partial:
+        figure.savefig(partial, dpi=120, format="png")

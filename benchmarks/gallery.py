@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-if TYPE_CHECKING:
-    from benchmarks.scorer import Result
+from benchmarks.scoring import Result
 
 HIT, EXTRA, MISSED = (22, 163, 74), (220, 38, 38), (37, 99, 235)  # green, red, blue
 
@@ -32,7 +30,8 @@ figcaption b {{ float: right }}
 </style>
 <h1>{heading}</h1>
 <input type="checkbox" id="masks" checked><label for="masks">show masks:</label>
-<b class="hit">■ found</b> <b class="extra">■ too much</b> <b class="missed">■ missed</b>
+<b class="hit">■ true positive</b> <b class="extra">■ false positive</b>
+<b class="missed">■ false negative</b>
 <p>Research software, not a medical device.</p>
 <main>
 {figures}
@@ -62,15 +61,15 @@ def page(results: list[Result]) -> str:
 
 def figure(result: Result) -> str:
     """One case: the image, over it the transparent picture of right and wrong pixels."""
-    image, truth = result.case.read()
-    true, said = truth > 0, result.mask > 0
-    kinds = np.where(said, np.where(true, 1, 2), np.where(true, 3, 0)).astype(np.uint8)
+    pixels, true = result.case.read()
+    marked = result.mask > 0
+    kinds = np.where(marked, np.where(true, 1, 2), np.where(true, 3, 0)).astype(np.uint8)
     found, extra, missed = (int((kinds == kind).sum()) for kind in (1, 2, 3))
-    words = f"{found} px found, {extra} too much, {missed} missed"
+    words = f"{found} px true positive, {extra} false positive, {missed} false negative"
     overlay = Image.fromarray(kinds)
     overlay.putpalette((0, 0, 0, *HIT, *EXTRA, *MISSED))
     return FIGURE.format(
-        image=data_url(image.convert("L")),
+        image=data_url(Image.fromarray(pixels)),
         overlay=data_url(overlay, transparency=bytes([0, 200, 200, 200])),
         name=html.escape(result.case.name),
         words=html.escape(f"{words}. {result.fault}" if result.fault else words),

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -47,6 +48,30 @@ def facts() -> dict[str, object]:
         **{package: version(package) for package in PACKAGES},
         "commit": commit(),
     }
+
+
+def busy_share(seconds: float) -> float:
+    """Share, 0.0 to 1.0, of this process's CPUs that is used while this process sleeps.
+
+    0.0 where the kernel does not say.
+    """
+    before = _ticks()
+    time.sleep(seconds)
+    idle, total = (now - then for now, then in zip(_ticks(), before, strict=True))
+    return round(1 - idle / total, 3) if total > 0 else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """(idle, all) ticks of the CPUs that this process may use; time that a host stole is used."""
+    mine = os.sched_getaffinity(0)
+    idle = total = 0
+    for line in read("/proc/stat").splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in mine:
+            ticks = list(map(int, fields[:8]))  # guests, after these, are counted in the first two
+            idle += sum(ticks[3:5])
+            total += sum(ticks)
+    return idle, total
 
 
 def hardware(host: dict[str, object]) -> str:

@@ -1,16 +1,17 @@
-"""Is the server fast enough to deploy? Measures it from outside and opens or shuts the gate.
+"""Is the server fast enough to deploy? Measures it from outside.
 
     python benchmarks/latency.py            under 3 minutes
     python benchmarks/latency.py --quick    under 30 seconds
-    python benchmarks/latency.py --cpus 0.5 --compare benchmarks/results/earlier.json
+    python benchmarks/latency.py --cpus 0.5 --compare runs/benchmarks/earlier.json
 
 Starts the server as the container does (or takes `--url`), checks its answers, then measures images
 of 400×426, 400×489 and 400×991 pixels, one pixel and one too large. Every timed answer is checked
 as well. Writes JSON, a table and a plot, named after model, hardware and date.
 
-Exit codes: 0 the gate is open; 1 it is shut: an answer was wrong, a single image took longer than
-`--budget`, or the run given by `--compare` was faster by more than noise; 2 wrong usage or a server
-that does not start; 130 interrupted, nothing written.
+Exit codes: 0 check passed; 1 check failed: an answer was wrong, an image took longer than
+`--budget` alone or `--budget-at-once` with others at once, or the run given by `--compare` was
+faster by more than noise; 2 wrong usage or a server that does not start; 3 inconclusive: it was
+slow, but so was the machine, so run again when it is idle; 130 interrupted, nothing written.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tqdm import tqdm
 
-from benchmarks import client, gate, hostinfo, report
-from benchmarks.common import UsageError, prepare
+from benchmarks import check, client, hostinfo, report
+from benchmarks.common import add_results_options, prepare, results_folder
 from benchmarks.limits import limited
 from benchmarks.measure import FULL, QUICK, Plan, WrongAnswer, first_answer, measure, steps
-from benchmarks.server import ROOT, Server
+from benchmarks.server import Server
+from serve import files
+from serve.errors import UsageError
+
+INCONCLUSIVE = 3
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -41,21 +46,25 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--cpus", type=float, metavar="N", help="let the server use 1, 0.5, ... CPUs"
     )
     parser.add_argument(
-        "--budget",
+        "--budget", type=float, default=1.0, metavar="S", help="a lone image, default %(default)g s"
+    )
+    parser.add_argument(
+        "--budget-at-once",
         type=float,
-        default=1.0,
+        default=5.0,
         metavar="S",
-        help="for any image, default %(default)g s",
+        help="an image with others at once, up to 16, default %(default)g s",
     )
     parser.add_argument("--compare", type=Path, metavar="FILE.json", help="must not be slower than")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR", help="for files"
+        "--api-key", metavar="KEY", help="the server's key; without it, API_KEY of the environment"
     )
+    add_results_options(parser)
     args = parser.parse_args(argv)
     if args.url and args.cpus is not None:
         parser.error("--cpus limits a server that is started here, so it cannot go with --url")
-    if args.budget <= 0:
-        parser.error("--budget must be over 0")
+    if not (args.budget > 0 and args.budget_at_once > 0):
+        parser.error("--budget and --budget-at-once must be over 0")
     return args
 
 
@@ -89,39 +98,50 @@ def progress(plan: Plan, own: bool) -> tqdm:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, writes, prints the verdict; the exit code. Raises UsageError, WrongAnswer."""
+    """Measure, write, print the verdict; the exit code. Raises UsageError, WrongAnswer."""
     plan = QUICK if args.quick else FULL
-    earlier = gate.read(args.compare) if args.compare else None
-    prepare(args.out / "result")
+    earlier = check.read(args.compare) if args.compare else None
+    out = results_folder(args)
+    prepare(out / "result")
     facts = {
         "date": f"{datetime.now():%Y-%m-%d-%H%M}",
         "host": hostinfo.facts(),
         "budget_s": args.budget,
+        "budget_at_once_s": args.budget_at_once,
         "cpus": args.cpus,
     }
+    busy = [hostinfo.busy_share(plan.idle_s)]
     measured = measure_url(plan, args.url) if args.url else measure_own(plan, args.cpus)
-    result = facts | measured
-    files = report.write(result, args.out)
+    busy.append(hostinfo.busy_share(plan.idle_s))
+    result = facts | measured | {"busy_share": max(busy)}
+    written = report.write(result, out)
 
     print(report.markdown(result))
-    print("written:", *(file.name for file in files))
-    if earlier and not gate.comparable(result, earlier):
+    print("written:", *written)
+    if earlier and not check.comparable(result, earlier):
         print(f"note: {args.compare} was measured on other hardware or under other limits")
-    reasons = gate.failures(result, args.budget, earlier)
-    for reason in reasons:
+    verdict = check.verdict(result, earlier)
+    for reason in verdict.failed:
         print(f"FAILED  {reason}")
-    print("the gate is", "SHUT" if reasons else "open: every image was right and in time")
-    return int(bool(reasons))
+    for reason in verdict.unsure:
+        print(f"unsure  {reason}")
+    print(verdict)
+    return 1 if verdict.failed else INCONCLUSIVE if verdict.unsure else 0
 
 
 def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
     try:
-        return run(parse(argv))
+        with client.using_key(args.api_key):
+            return run(args)
     except WrongAnswer as error:
         print(f"latency: not measured, as an answer is wrong: {error}", file=sys.stderr)
         return 1
     except UsageError as error:
         print(f"latency: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of what is written: a full disk, a folder that went away
+        print(f"latency: {files.reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("latency: interrupted, nothing written", file=sys.stderr)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks import client, gate, load
+from benchmarks import check, client, load
 from benchmarks.load import Question, Sample
 from benchmarks.points import Deadline, row, settle
 from benchmarks.server import Server
@@ -90,7 +90,7 @@ def measure(plan: Plan, url: str, server: Server | None, bar: tqdm) -> dict:
         "open": arrivals,
         "memory": memory,
         "idle_cpu_percent": idle,
-        "noisy": [gate.named(r) for r in closed if not r["settled"]],
+        "noisy": [check.named(r) for r in closed if not r["settled"]],
         "left_out": left_out,
     }
 
@@ -110,13 +110,14 @@ def closed_loads(
     plan: Plan, url: str, questions: dict[str, list[Question]], deadline: Deadline, bar: tqdm
 ) -> tuple[list[dict], list[str]]:
     """(rows, names of loads that were left out) of all sizes by all numbers of clients."""
-    # Few clients first: what a run that is out of time leaves out is the least typical.
-    loads = [("1×1", 1)]
-    loads += [(size, n) for n in plan.clients for size in questions if size != "1×1"]
+    # What is judged, a lone client and the most, comes first; a run out of time leaves others out.
+    judged = {1, max(plan.clients)}
+    order = sorted(plan.clients, key=lambda clients: clients not in judged)
+    loads = [("1×1", 1)] + [(size, n) for n in order for size in questions if size != "1×1"]
     rows, left_out = [], []
     for number, (size, clients) in enumerate(loads):
         bar.set_description(f"{size}, {clients} at once")
-        if clients > 1 and deadline.left() < plan.after_closed_s():
+        if clients not in judged and deadline.left() < plan.after_closed_s():
             left_out.append(f"{size}, {clients} clients")
             bar.update()
             continue
@@ -128,6 +129,7 @@ def closed_loads(
         )
         rows.append(row(windows, size=size, clients=clients))
         bar.update()
+    rows.sort(key=lambda row: row["clients"])
     return rows, left_out
 
 
@@ -205,12 +207,14 @@ def model_of(url: str) -> tuple[dict, Segmenter | Baseline | None]:
 def learn(url: str, pixels: np.ndarray, reference: Segmenter | Baseline | None) -> Question:
     """Asks once about `pixels`, uint8 H×W, so that later answers can be compared.
 
-    With a `reference` the answer must be the same to the last pixel. Raises WrongAnswer.
+    With a `reference` the answer must be the same to the last pixel. Raises WrongAnswer, and
+    UsageError where the server answers no question of ours.
     """
     size = f"{pixels.shape[1]}×{pixels.shape[0]}"
     body = client.request_body(Image.fromarray(pixels))
     try:
         reply = client.ask(url, "/predict", body)
+        client.refuse(url, reply)
         mask = client.read_mask(reply, pixels.shape)
     except (client.Unanswered, client.Malformed) as error:
         raise WrongAnswer(f"{size}: {error}") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
-from benchmarks.common import write_whole
+from benchmarks.check import BUSY
 from benchmarks.hostinfo import PACKAGES, hardware
+from serve import files
 
 STAGES = ["decode", "wait", "run", "encode", "rest"]
 
@@ -23,8 +23,8 @@ def write(result: dict, folder: Path) -> list[Path]:
     parts = [model["name"], checksum, hardware(result["host"]), limit, result["date"]]
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(filter(None, parts)))
     json_path, table_path, plot_path = (folder / (name + end) for end in (".json", ".md", ".png"))
-    write_whole(json_path, json.dumps(result, indent=1) + "\n")
-    write_whole(table_path, markdown(result))
+    files.write_json(json_path, result)
+    files.write(table_path, markdown(result))
     try:
         draw(result, plot_path)
     except ImportError:
@@ -56,6 +56,9 @@ def markdown(result: dict) -> str:
         lines.append(f"- memory of each worker after {memory['images']} random sizes: {each}")
     if result["idle_cpu_percent"] is not None:
         lines.append(f"- CPU when idle: {result['idle_cpu_percent']:.1f} %")
+    if result["busy_share"] > BUSY:
+        busy = f"{result['busy_share']:.0%} of its CPUs"
+        lines.append(f"- **noisy machine**: other programs used {busy} before or after")
     if result["noisy"]:
         lines.append(f"- **noisy machine**: did not settle: {'; '.join(result['noisy'])}")
     if result["left_out"]:
@@ -101,8 +104,10 @@ def draw(result: dict, path: Path) -> None:
             (drawn,) = left.plot(clients, [row["p50_ms"] for row in measured], "o-", label=size)
             p99 = [row["p99_ms"] for row in measured]
             left.plot(clients, p99, "--", color=drawn.get_color(), linewidth=1)
-    left.axhline(1000 * result["budget_s"], color="grey", linewidth=1)
-    left.annotate("budget", (1, 1000 * result["budget_s"]), va="bottom", color="grey")
+    for name in ("budget_s", "budget_at_once_s"):
+        left.axhline(1000 * result[name], color="grey", linewidth=1)
+    left.annotate("budget alone", (1, 1000 * result["budget_s"]), va="bottom", color="grey")
+    left.annotate("at once", (1, 1000 * result["budget_at_once_s"]), va="bottom", color="grey")
     left.set(xscale="log", yscale="log", xlabel="clients", ylabel="ms: p50, dashed p99")
     ticks = sorted({row["clients"] for row in result["closed"]})
     left.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -121,4 +126,5 @@ def draw(result: dict, path: Path) -> None:
     right.set(xlabel="ms, one client")
     right.legend()
     figure.suptitle(f"{result['model']['name']} on {result['host']['cpu']}, {result['limits']}")
-    figure.savefig(path, dpi=110)
+    with files.replacing(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")

@@ -6,7 +6,7 @@
 
 Starts the server as the container does, without recycling of workers, on loopback. Samples memory
 and latency, fits a line through the memory after a first tenth in which caches fill, and writes
-JSON and a plot to benchmarks/results. What it says about a day is an extrapolation.
+JSON and a plot. What it says about a day is an extrapolation.
 
 Exit codes: 0 no image was lost and memory does not grow by more than `--growth` a day, 1 otherwise,
 2 wrong usage or a server that does not start, 130 interrupted.
@@ -15,7 +15,6 @@ Exit codes: 0 no image was lost and memory does not grow by more than `--growth`
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -30,11 +29,13 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import hostinfo
-from benchmarks.common import UsageError, percentile, prepare, write_whole
+from benchmarks.common import add_results_options, percentile, prepare, results_folder
 from benchmarks.limits import Limits
 from benchmarks.measure import WrongAnswer, learn
-from benchmarks.server import ROOT, Server
+from benchmarks.server import Server
 from benchmarks.siege import Outcome, Siege
+from serve import files
+from serve.errors import UsageError
 from serve.phantom import phantom
 
 CLIENTS = 3
@@ -134,7 +135,8 @@ def plot(result: dict, path: Path) -> None:
     for axes in (above, below):
         axes.legend()
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    with files.replacing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -146,9 +148,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--growth", type=float, default=100.0, metavar="MB", help="allowed a day, default 100"
     )
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR", help="for files"
-    )
+    add_results_options(parser)
     args = parser.parse_args(argv)
     if args.minutes <= 0 or (args.rate is not None and args.rate <= 0):
         parser.error("--minutes and --rate must be over 0")
@@ -158,10 +158,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     host = hostinfo.facts()
     now = f"{datetime.now():%Y-%m-%d-%H%M}"
-    path = args.out / f"soak-{hostinfo.hardware(host)}-{now}.json"
+    path = results_folder(args) / f"soak-{hostinfo.hardware(host)}-{now}.json"
     prepare(path)
     result = {"date": now, "host": host} | soak(60 * args.minutes, args.rate)
-    write_whole(path, json.dumps(result, indent=1) + "\n")
+    files.write_json(path, result)
     plot(result, path.with_suffix(".png"))
 
     grown, outcomes = result["growth"], result["outcomes"]
@@ -172,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
         f"{grown['mb_per_hour_standard_error']:.2f} MB an hour"
     )
     print(f"a day         {grown['mb_per_day_extrapolated']:+.0f} MB, extrapolated, not measured")
-    print("written:", path.name, path.with_suffix(".png").name)
+    print("written:", path, path.with_suffix(".png"))
     # Beyond what the scatter of a short run explains.
     least = 24 * (grown["mb_per_hour"] - 2 * grown["mb_per_hour_standard_error"])
     good = not outcomes["lost"] and result["same_workers"] and least <= args.growth

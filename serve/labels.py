@@ -11,14 +11,16 @@ MOST_OF_THE_IMAGE = 0.5
 EXPECTED = "expected two values, 0 = background and 255 = tumour"
 
 
-def decode_label(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_label(
+    data: bytes, max_pixels: int = MAX_PIXELS, most: float = MOST_OF_THE_IMAGE
+) -> np.ndarray:
     """Turn the PNG of a label into bool H×W, True = tumour.
 
     White marks the tumour and black the background, in any colour type and depth of PNG; grey
     files may write 1, or 255 in 16 bits, for white. Transparent pixels are background: white on
     a transparent ground is read by its transparency. What can be meant in more than one way is
     refused: other values, half-transparent pixels, a colour that contradicts the transparency,
-    and a label that covers more than half of the image. Raises `ContractError`.
+    and a label that covers more than `most` of the image. Raises `ContractError`.
     """
     header, colours, opacity = read_samples(data, max_pixels)
     # Of 16 bits with colours or alpha only the high bytes are known: 255 would look like 0.
@@ -39,7 +41,7 @@ def decode_label(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             raise _refused("its transparency and its colours contradict each other")
         marked = marked & visible
     share = np.count_nonzero(marked) / marked.size
-    if share > MOST_OF_THE_IMAGE:
+    if share > most:
         raise _refused(f"it marks {share:.0%} of the image as tumour; is it inverted?")
     return marked
 

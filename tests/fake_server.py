@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import signature
 
 import numpy as np
 from PIL import Image
@@ -20,17 +21,35 @@ LESION = 100  # in the images of these tests lesions are darker than this, all e
 
 @contextmanager
 def fake_server(
-    answer: Callable[[np.ndarray], bytes], status: int = 200, headers: dict[str, str] | None = None
+    answer: Callable[[np.ndarray], bytes],
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    pages: dict[str, object] | None = None,
+    key: str = "",
 ) -> Iterator[str]:
-    """The URL of a server on loopback; `answer` gets the posted image as H×W×3, gives the body."""
+    """The URL of a server on loopback; `answer` gets the posted image as H×W×3, gives the body.
+
+    `pages` are paths that can be got, with their JSON; what is posted elsewhere than to /predict
+    is not found; with a `key` only those who send it get an answer. An `answer` that takes
+    `request` by keyword gets the whole JSON as well.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.reply(404, b"{}")
+            page = (pages or {}).get(self.path)
+            self.reply(404 if page is None else 200, json.dumps(page or {}).encode())
 
         def do_POST(self) -> None:
-            sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["img"]
-            body = answer(np.asarray(Image.open(io.BytesIO(base64.b64decode(sent)))))
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path != "/predict":
+                self.reply(404, b"{}")
+                return
+            if key and self.headers["Authorization"] != f"Bearer {key}":
+                self.reply(401, b"{}")
+                return
+            pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(request["img"]))))
+            whole = {"request": request} if "request" in signature(answer).parameters else {}
+            body = answer(pixels, **whole)
             with suppress(OSError):  # a client that stopped waiting
                 self.reply(status, body)
 

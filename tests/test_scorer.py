@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -20,9 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import client, compare, scorer
-from benchmarks.common import percentile
-from benchmarks.lost import Lost, lost
+from benchmarks import client, scorer, scoring
+from benchmarks.cases import find_cases
+from benchmarks.common import interval, percentile
+from benchmarks.summary import scaled_score
 from serve import contract
 from tests.fake_server import LESION, fake_server, perfect
 
@@ -67,10 +67,10 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_a_perfect_server_scores_one(data: Path, tmp_path: Path, capsys) -> None:
     table = tmp_path / "new" / "scores.csv"
     with fake_server(perfect) as url:
-        assert score(url, data, "--controls", "--best", "0.8", "--per-image", table) == 0
+        assert score(url, data, "--controls", "--best", "0.9", "--per-image", table) == 0
     said = capsys.readouterr().out
     assert "mean Dice     1.0000  over 3 patients" in said
-    assert "scaled score  1.2500" in said
+    assert "scaled score  1.0000" in said
     assert "empty masks   100.0%  of 2 controls" in said
     assert [(row["case"], row["dice"]) for row in rows(table)[:3]] == [
         (f"patient_00{number}", "1.000000") for number in range(3)
@@ -109,11 +109,11 @@ def test_an_error_status_is_shown(data: Path, capsys) -> None:
 
 
 def test_a_server_that_dies_costs_the_rest_but_no_traceback(data: Path) -> None:
-    cases = scorer.find_cases(data)
+    cases, _ = find_cases(data)
     with fake_server(perfect) as url:
-        source = scorer.ServerSource(url, 1)
-        assert scorer.score(cases[0], source).fault == ""
-    assert scorer.score(cases[1], source).fault.startswith("no answer: Connection")
+        source = scoring.ServerSource(url, 1)
+        assert scoring.score(cases[0], source).fault == ""
+    assert scoring.score(cases[1], source).fault.startswith("no answer: Connection")
 
 
 def test_a_late_answer_scores_zero_and_exits_1(data: Path, capsys) -> None:
@@ -166,7 +166,7 @@ def test_wrong_usage_is_one_line_and_exit_2(data: Path, tmp_path: Path, capsys) 
         for complaint, arguments in {
             "cannot reach": (nobody, data),
             "is no address": ("ftp://127.0.0.1", data),
-            "no patients": (url, tmp_path),
+            "--data is the folder that holds": (url, tmp_path),
             "patient_007": (url, data, "--only", only),
             "cannot read": (url, data, "--only", tmp_path / "none"),
             "cannot write": (url, data, "--per-image", data),
@@ -186,7 +186,7 @@ def test_a_broken_label_ends_the_run_but_keeps_what_was_scored(data, tmp_path, c
     Image.new("L", (5, 5)).save(data / "patients/labels/segmentation_002.png")
     with fake_server(perfect) as url:
         assert score(url, data, "--per-image", tmp_path / "s.csv") == 2
-    assert "segmentation_002.png is (5, 5)" in capsys.readouterr().err
+    assert "segmentation_002.png has 5×5 pixels, its image 20×32" in capsys.readouterr().err
     assert len(rows(tmp_path / "s.csv")) == 2
 
 
@@ -199,9 +199,10 @@ def test_fold_and_list_choose_patients(data: Path, tmp_path: Path, capsys) -> No
         "control_000": 1,
         "control_001": 0,
     }
-    folds.write_text(json.dumps({"seed": 1, "folds": dealt}))
+    groups = [{n: {"fold": f} for n, f in dealt.items() if n.startswith(g)} for g in "pc"]
+    folds.write_text(json.dumps(dict(zip(("patients", "controls"), groups, strict=True))))
     only = tmp_path / "only.csv"
-    only.write_text("case,dice\npatient_001,0.5\n")
+    only.write_text("case,dice,fault\npatient_001,0.5,no mask patient_002.png\n")
     table = tmp_path / "scores.csv"
     with fake_server(perfect) as url:
         assert score(url, data, "--folds", folds, "--fold", 0, "--per-image", table) == 0
@@ -241,44 +242,10 @@ def test_the_gallery_is_one_page_worst_first(data: Path, tmp_path: Path) -> None
         assert score(url, data, "--gallery", page) == 0
     text = page.read_text()
     assert text.index("patient_002") < text.index("patient_000")
-    assert "10 px found, 0 too much, 25 missed" in text
+    assert "10 px true positive, 0 false positive, 25 false negative" in text
     assert "3 cases, mean Dice of patients 0.8148" in text
     assert "://" not in text
     assert text.count("data:image/png;base64,") == 6
-
-
-def drawn(*boxes: tuple[int, int, int, int]) -> np.ndarray:
-    """Of (top, bottom, left, right) each."""
-    pixels = np.zeros((20, 20), np.uint8)
-    for top, bottom, left, right in boxes:
-        pixels[top:bottom, left:right] = 255
-    return pixels
-
-
-@pytest.mark.parametrize(
-    ("mask", "expected"),
-    [
-        (drawn((0, 4, 0, 4), (10, 14, 10, 14)), Lost(0, 0, 0)),
-        (drawn((0, 4, 0, 4)), Lost(1 / 3, 0, 0)),
-        (drawn((0, 4, 0, 4), (10, 14, 10, 14), (6, 8, 0, 4)), Lost(0, 1 / 9, 0)),
-        (drawn((0, 4, 0, 8), (10, 14, 10, 14)), Lost(0, 0, 1 / 5)),
-        (drawn((0, 2, 0, 4), (16, 18, 0, 4)), Lost(3 / 4 - 1 / 3, 6 / 7 - 3 / 4, 1 / 7)),
-        (drawn(), Lost(1, 0, 0)),
-        # Touching by a corner is touching.
-        (drawn((0, 4, 0, 4), (4, 6, 4, 8), (10, 14, 10, 14)), Lost(0, 0, 1 / 9)),
-    ],
-    ids=["nothing", "missed", "false", "outline", "all", "empty", "corner"],
-)
-def test_what_a_dice_is_lost_to(mask: np.ndarray, expected: Lost) -> None:
-    truth = drawn((0, 4, 0, 4), (10, 14, 10, 14))
-    parts = lost(truth, mask)
-    assert dataclasses.astuple(parts) == pytest.approx(dataclasses.astuple(expected))
-    assert sum(dataclasses.astuple(parts)) == pytest.approx(1 - contract.dice(truth, mask))
-
-
-def test_a_mask_of_a_healthy_person_is_lost_to_false_lesions() -> None:
-    assert lost(drawn(), drawn((0, 4, 0, 4))) == Lost(0, 1, 0)
-    assert lost(drawn(), drawn()) == Lost(0, 0, 0)
 
 
 def test_it_is_reported_what_is_lost(data: Path, tmp_path: Path, capsys) -> None:
@@ -286,8 +253,108 @@ def test_it_is_reported_what_is_lost(data: Path, tmp_path: Path, capsys) -> None
     with fake_server(lambda image: png_answer(np.zeros_like(image))) as url:
         assert score(url, data, "--per-image", table) == 0
     told = capsys.readouterr().out
-    assert "lost to       missed lesions 1.0000, false ones 0.0000, outlines 0.0000" in told
+    assert (
+        "1 - Dice      missed lesions 1.0000, false-positive lesions 0.0000, boundary error 0.0000"
+        in told
+    )
     assert {row["lost_to_missed"] for row in rows(table)} == {"1.000000"}
+
+
+def test_the_scaled_score_is_the_one_of_the_challenge_s_text() -> None:
+    assert scaled_score(0.2, 0.8) == scaled_score(0.1, 0.8) == 0
+    assert scaled_score(0.5, 0.8) == pytest.approx(0.5)
+    assert scaled_score(0.8, 0.8) == scaled_score(0.9, 0.8) == 1
+
+
+MODEL = {
+    "name": "tumour-segmenter",
+    "version": "1.0.0",
+    "sha256": "0123456789abcdef0123456789abcdef",
+    "operating_points": json.dumps({"sensitive": {}, "balanced": {}}),
+}
+
+
+def hashes(folder: Path, count: int) -> list[str]:
+    """Of the first `count` images, as a server reports what its model was trained on."""
+    images = sorted(folder.glob("*.png"))[:count]
+    return [contract.image_hash(contract.decode_png(path.read_bytes())) for path in images]
+
+
+def test_the_mean_says_which_model_it_is_of_and_that_it_knew_the_images(data, capsys) -> None:
+    for seen, words in {
+        2: "; 2 of 3 images were in its training data: not a figure for unseen patients",
+        1: "; 1 of 3 was in its training data: not a figure for unseen patients",
+        0: "",
+    }.items():
+        known = hashes(data / "patients/imgs", seen) + hashes(data / "controls/imgs", 0) + ["other"]
+        pages = {"/api": {"model": MODEL}, "/api/trained_on": {"hashes": known}}
+        with fake_server(perfect, pages=pages) as url:
+            assert score(url, data, "--controls") == 0
+        said = capsys.readouterr().out.splitlines()
+        assert "model         tumour-segmenter 1.0.0, SHA-256 0123456789abcdef" in said
+        (mean,) = (line for line in said if line.startswith("mean Dice"))
+        assert mean.partition(" over 3 patients")[2].endswith(words)
+        assert ("training data" in mean) == bool(seen)
+        assert "scored        3 of 3 patients" in "\n".join(said)
+        assert "scored        2 of 2 controls" in "\n".join(said)
+
+
+def test_it_is_said_where_the_model_is_not_known(data: Path, capsys) -> None:
+    with fake_server(perfect) as url:
+        assert score(url, data) == 0
+    said = capsys.readouterr().out
+    assert "model         unknown: the server has no /api" in said
+    assert "what it was trained on is not known" in said
+
+
+def test_an_operating_point_is_asked_for_by_name(data: Path, capsys) -> None:
+    asked = []
+
+    def answer(image: np.ndarray, request: dict) -> bytes:
+        asked.append(request.get("operating_point"))
+        return perfect(image)
+
+    with fake_server(answer, pages={"/api": {"model": MODEL}}) as url:
+        assert score(url, data) == 0
+        assert score(url, data, "--operating-point", "sensitive") == 0
+        assert asked == [None] * 3 + ["sensitive"] * 3
+        capsys.readouterr()
+        assert score(url, data, "--operating-point", "senstive") == 2
+        assert "the server offers: sensitive, balanced" in capsys.readouterr().err
+    with fake_server(perfect) as url:
+        assert score(url, data, "--operating-point", "sensitive") == 2
+        assert score(url, data, "--froc") == 2
+
+
+def test_the_curve_has_a_line_for_each_operating_point(data: Path, capsys) -> None:
+    """One marks all lesions and a group of pixels beside, the other nothing."""
+
+    def answer(image: np.ndarray, request: dict) -> bytes:
+        mask = np.where(image[..., 0] < LESION, 255, 0).astype(np.uint8)
+        mask[20:22, 15:17] = 255
+        mask *= request["operating_point"] == "sensitive"
+        return json.dumps({"img": contract.encode(mask)}).encode()
+
+    with fake_server(answer, pages={"/api": {"model": MODEL}}) as url:
+        assert score(url, data, "--controls", "--froc") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (sensitive,) = (line for line in lines if line[0] == "sensitive")
+    assert sensitive[2:] == ["100.0%", "1.00", "1.00", "0.0%"]
+    assert ["balanced", "0.0000", "0.0%", "0.00", "0.00", "100.0%"] in lines
+
+
+def test_difficult_controls_are_named(data: Path, capsys) -> None:
+    controls = data / "controls/imgs"
+    (controls / "control_000.png").rename(controls / "control_050.png")
+    pixels = np.full((30, 20), 200, np.uint8)
+    pixels[3:5, 3:6] = 10
+    Image.fromarray(pixels).save(controls / "control_399.png")
+    with fake_server(perfect) as url:
+        assert score(url, data, "--controls") == 0
+    said = capsys.readouterr().out
+    assert "control_050 (cold: neck): empty" in said
+    assert "control_399 (chemotherapy: bones): 6 px marked" in said
+    assert "empty masks   66.7%  of 3 controls" in said
 
 
 def test_ctrl_c_leaves_what_was_scored(data: Path, tmp_path: Path) -> None:
@@ -349,7 +416,7 @@ def test_compare_tells_change_from_chance(tmp_path: Path, capsys) -> None:
         assert line.endswith(verdict)
     with Image.open(plot) as drawn:
         assert drawn.width > 100
-    assert compare.bootstrap(spread) == compare.bootstrap(spread)
+    assert interval(spread) == interval(spread)
 
 
 def test_compare_refuses_what_is_no_score_file(tmp_path: Path, capsys) -> None:
@@ -358,12 +425,6 @@ def test_compare_refuses_what_is_no_score_file(tmp_path: Path, capsys) -> None:
     other.write_text("x,y\n1,2\n")
     assert scorer.main(["--compare", str(a), str(other)]) == 2
     assert "no --per-image file" in capsys.readouterr().err
-
-
-def test_dice_of_empty_masks() -> None:
-    empty, full = np.zeros((4, 4), np.uint8), np.full((4, 4), 255, np.uint8)
-    assert contract.dice(empty, empty) == 1.0
-    assert contract.dice(empty, full) == contract.dice(full, empty) == 0.0
 
 
 def test_percentiles_are_measured_values() -> None:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import chaos, fuzz, soak
+from benchmarks import chaos, soak
 from benchmarks.load import Question
 from benchmarks.siege import Outcome, Pulse, Siege, ask, spread, wait_until
 from tests.fake_server import fake_server, perfect
@@ -76,7 +76,7 @@ def test_soak_s_latency_is_told_for_each_stretch():
     assert sum(row["answers"] for row in rows) == 60
 
 
-@pytest.mark.parametrize("program", [chaos, fuzz, soak])
+@pytest.mark.parametrize("program", [chaos, soak])
 def test_wrong_usage_is_refused(program, capsys):
     with pytest.raises(SystemExit) as caught:
         program.main(["--minutes", "0"])

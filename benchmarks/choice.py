@@ -1,0 +1,99 @@
+"""Which of the cases to score: those that a file names, or those of a fold."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.cases import PATIENT, Case
+from benchmarks.common import read_text
+from serve.errors import UsageError
+
+
+def listed(given: str, cases: list[Case]) -> set[str]:
+    """The names of `cases` that the file `given` holds, be it plain text, CSV or JSON.
+
+    Where there is no such file, `given` is the name of one case. Names count whole, with or
+    without a folder and .png. Raises UsageError for a patient that is not among the cases.
+    """
+    known = {case.name for case in cases}
+    if not Path(given).is_file():
+        if bare(given) in known:
+            return {bare(given)}
+        raise UsageError(f"cannot read {given}: neither a file nor one of the {len(known)} cases")
+    names: set[str] = set()
+    for text in texts(Path(given)):
+        names |= {bare(text)} if bare(text) in known else set(map(bare, text.split()))
+    _check_known({name for name in names if name.startswith(f"{PATIENT}_")}, cases)
+    if not any(case.name in names for case in cases if case.group == "patient"):
+        raise UsageError(f"{given} names no patient of the data")
+    return names & known
+
+
+def _check_known(names: set[str], cases: list[Case]) -> None:
+    if missing := names - {case.name for case in cases}:
+        raise UsageError(f"{len(missing)} of those chosen not found, such as {min(missing)}")
+
+
+def bare(text: str) -> str:
+    """A case's name without a folder and .png around it."""
+    name = text.strip().replace("\\", "/").rpartition("/")[2]
+    return name[:-4] if name.lower().endswith(".png") else name
+
+
+def texts(path: Path) -> Iterator[str]:
+    """The strings in a JSON file, the `case` column of a table that has one, or all fields."""
+    content = read_text(path)
+    try:
+        yield from _strings(json.loads(content))
+    except ValueError:
+        rows = list(csv.reader(content.splitlines()))
+        if rows and "case" in rows[0]:
+            column = rows[0].index("case")
+            rows = [row[column : column + 1] for row in rows[1:]]
+        yield from (field for row in rows for field in row)
+
+
+def _strings(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        yield from map(str, content)
+        for value in content.values():
+            yield from _strings(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _strings(value)
+
+
+def in_fold(path: Path, fold: int, cases: list[Case]) -> set[str]:
+    """Names of the patients and controls that the out-of-fold numbers in `path` put into `fold`.
+
+    The file is artifacts/out_of_fold.json or has its form. Raises UsageError if it has not, puts
+    no patient there, or one that is not among `cases`: a mean over fewer would look like another.
+    """
+    try:
+        content = json.loads(read_text(path))
+        groups = [content[group] for group in ("patients", "controls")]
+        patients, controls = (
+            {name: case["fold"] for name, case in group.items()} for group in groups
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} has not the form of artifacts/out_of_fold.json") from error
+    if fold not in patients.values():
+        known = sorted(set(patients.values()))
+        raise UsageError(f"{path} puts no patient into fold {fold}; it has {known}")
+    names = {name for group in (patients, controls) for name in group if group[name] == fold}
+    expected = names if any(case.group == "control" for case in cases) else names - set(controls)
+    _check_known(expected, cases)
+    return names
+
+
+def choose(cases: list[Case], names: set[str]) -> list[Case]:
+    """The patients of `cases` that are in `names`; of controls too, if any is named, else all."""
+    every_control = not any(case.name in names for case in cases if case.group == "control")
+    return [
+        case for case in cases if case.name in names or (case.group == "control" and every_control)
+    ]

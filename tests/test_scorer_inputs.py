@@ -1,0 +1,244 @@
+"""What the scorer reads, and what it refuses or names instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import scorer
+from benchmarks.cases import find_cases
+from benchmarks.choice import in_fold, listed
+from serve.errors import UsageError
+from tests.fake_server import LESION, fake_server, perfect
+
+ROOT = Path(__file__).resolve().parent.parent
+GREY = np.full((30, 20), 200, np.uint8)
+GREY[5:9, 5:10] = 10
+TRUTH = np.where(GREY < LESION, np.uint8(255), np.uint8(0))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Folders of the challenge with patient_000 and control_000."""
+    folder = tmp_path / "data"
+    for kind in ("patients/imgs", "patients/labels", "controls/imgs"):
+        (folder / kind).mkdir(parents=True)
+    add_patient(folder)
+    Image.fromarray(np.full_like(GREY, 200)).save(folder / "controls/imgs/control_000.png")
+    return folder
+
+
+def add_patient(
+    data: Path, image: str = "patient_000.png", label: str = "segmentation_000.png"
+) -> None:
+    for path, pixels in {f"imgs/{image}": GREY, f"labels/{label}": TRUTH}.items():
+        Image.fromarray(pixels).save(data / "patients" / path, "PNG")
+
+
+def score(url: str, data: Path, *more: object) -> int:
+    return scorer.main(["--url", url, "--data", str(data), *map(str, more)])
+
+
+def test_images_and_labels_pair_whatever_their_names(data: Path) -> None:
+    pairs = {
+        "patient_003.PNG": "segmentation_003.png",
+        "patient_004.png": "segmentation_004.Png",
+        "patient_inpatient_07.png": "segmentation_inpatient_07.png",
+        "patient_5.png": "patient_5.png",
+        "Müller scan.png": "Müller scan.png",
+    }
+    for image, label in pairs.items():
+        add_patient(data, image, label)
+    Image.fromarray(GREY).save(data / "controls/imgs/healthy one.PNG", "PNG")
+    cases, notes = find_cases(data, controls=True)
+    found = {case.image.name: case.label and case.label.name for case in cases}
+    controls = {"control_000.png": None, "healthy one.PNG": None}
+    assert found == pairs | {"patient_000.png": "segmentation_000.png"} | controls
+    assert notes == []
+
+
+def test_what_is_not_taken_is_counted_and_named(data: Path, capsys) -> None:
+    for name in ("patients/imgs/._patient_000.png", "patients/labels/._segmentation_000.png"):
+        (data / name).write_bytes(b"AppleDouble")
+    (data / "patients/imgs/notes.txt").write_text("")
+    (data / "patients/imgs/more").mkdir()
+    (data / "controls/imgs/control_001.jpg").write_bytes(b"")
+    Image.fromarray(TRUTH).save(data / "patients/labels/segmentation_009.png")
+    with fake_server(perfect) as url:
+        assert score(url, data, "--controls", "--only", "patient_000") == 0
+    said = capsys.readouterr().out
+    assert "scored        1 of 1 patients" in said
+    assert re.search(r"ignored .*labels without an image.*segmentation_009.png", said)
+    for name in ("._patient_000.png", "._segmentation_000.png", "notes.txt", "more"):
+        assert name in said
+    assert "control_001.jpg" in said
+
+
+def test_a_missing_label_or_a_name_twice_is_refused(data: Path) -> None:
+    add_patient(data, "patient_000.PNG")
+    with pytest.raises(UsageError, match="the same name twice: patient_000"):
+        find_cases(data)
+    (data / "patients/imgs/patient_000.PNG").rename(data / "patients/imgs/patient_1.png")
+    with pytest.raises(UsageError, match=r"patient_1.png has no label .*segmentation_1.png"):
+        find_cases(data)
+
+
+def test_another_folder_than_the_data_is_refused_with_what_to_give(data: Path) -> None:
+    for folder in (data / "patients", data / "nowhere", data / "patients/imgs/patient_000.png"):
+        with pytest.raises(UsageError, match="--data is the folder that holds patients/imgs"):
+            find_cases(folder)
+
+
+def test_a_16_bit_image_is_the_same_picture(data: Path, capsys) -> None:
+    """The server gets the pixels that it would read from the file itself."""
+    wide = (GREY.astype(np.uint16) * 257).astype(np.uint16)
+    Image.fromarray(wide).save(data / "patients/imgs/patient_000.png")
+    with fake_server(perfect) as url:
+        assert score(url, data) == 0
+    assert "mean Dice     1.0000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("white", [0, 255], ids=["black below", "white below"])
+def test_a_label_on_a_transparent_ground_is_read_by_what_can_be_seen(data, white, capsys) -> None:
+    rgba = np.dstack([np.maximum(TRUTH, white)] * 3 + [TRUTH])
+    Image.fromarray(rgba, "RGBA").save(data / "patients/labels/segmentation_000.png")
+    with fake_server(perfect) as url:
+        assert score(url, data) == 0
+    assert "mean Dice     1.0000" in capsys.readouterr().out
+
+
+def test_a_label_that_may_be_inverted_is_refused(data: Path, capsys) -> None:
+    Image.fromarray(255 - TRUTH).save(data / "patients/labels/segmentation_000.png")
+    with fake_server(perfect) as url:
+        assert score(url, data) == 2
+    said = capsys.readouterr().err
+    assert "segmentation_000.png" in said
+    assert "inverted" in said
+
+
+def test_saved_masks_are_read_by_what_can_be_seen_and_may_cover_all(data, tmp_path, capsys) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    rgba = np.dstack([np.full_like(TRUTH, 255)] * 3 + [TRUTH])
+    Image.fromarray(rgba, "RGBA").save(masks / "patient_000.png")
+    assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 0
+    assert "mean Dice     1.0000" in capsys.readouterr().out
+    Image.new("L", TRUTH.shape[::-1], 255).save(masks / "patient_000.png")
+    assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 0
+    Image.new("L", (3, 3)).save(masks / "patient_000.png")
+    assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("patient_1b", {"patient_1b"}),
+        ("patient_1 patient_1b", {"patient_1", "patient_1b"}),
+        ("patients/imgs/patient_1.png\n", {"patient_1"}),
+        ("case,dice,fault\npatient_1,0.5,no mask patient_1b.png\n", {"patient_1"}),
+        ('{"patient_1b": 0, "x": ["control_0"]}', {"patient_1b", "control_0"}),
+        ("\ufeffpatient_1\r\n", {"patient_1"}),
+        ("Ann Smith\n", {"Ann Smith"}),
+    ],
+)
+def test_only_takes_whole_names(data: Path, tmp_path: Path, content: str, expected: set) -> None:
+    for name in ("1", "1b"):
+        add_patient(data, f"patient_{name}.png", f"segmentation_{name}.png")
+    add_patient(data, "Ann Smith.png", "Ann Smith.png")
+    Image.fromarray(GREY).save(data / "controls/imgs/control_0.png")
+    cases, _ = find_cases(data, controls=True)
+    (tmp_path / "only").write_text(content, encoding="utf-8")
+    assert listed(str(tmp_path / "only"), cases) == expected
+    assert listed("patient_1b", cases) == {"patient_1b"}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("patient_1 patient_000", "such as patient_1"), ("nobody", "names no patient")],
+)
+def test_only_refuses_who_is_not_there(data, tmp_path, content, complaint) -> None:
+    (tmp_path / "only").write_text(content)
+    cases, _ = find_cases(data)
+    with pytest.raises(UsageError, match=complaint):
+        listed(str(tmp_path / "only"), cases)
+    with pytest.raises(UsageError, match="neither a file nor one of the 1 cases"):
+        listed("patient_1", cases)
+
+
+def test_a_fold_whose_patients_are_not_all_there_is_refused(data: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds.json"
+    patients = {"patient_000": {"fold": 0}, "patient_001": {"fold": 0}}
+    folds.write_text(json.dumps({"patients": patients, "controls": {"control_9": {"fold": 0}}}))
+    cases, _ = find_cases(data)
+    with pytest.raises(UsageError, match="1 of those chosen not found, such as patient_001"):
+        in_fold(folds, 0, cases)
+    add_patient(data, "patient_001.png", "segmentation_001.png")
+    assert "patient_001" in in_fold(folds, 0, find_cases(data)[0])
+    with pytest.raises(UsageError, match="such as control_9"):
+        in_fold(folds, 0, find_cases(data, controls=True)[0])
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/", "/predict?x=1", "/somewhere"])
+def test_an_address_that_is_not_the_base_url_stops_at_once(path: str, data, capsys) -> None:
+    asked = []
+    with fake_server(lambda image: asked.append(0) or perfect(image)) as url:
+        assert score(url + path, data) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "give the base URL" in said
+        assert path == "/somewhere" or f"here {url};" in said
+    assert asked == []
+
+
+def test_an_api_key_is_sent_and_asked_for(data: Path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("API_KEY", raising=False)
+    with fake_server(perfect, key="s3cret") as url:
+        for more in ([], ["--api-key", "other"]):
+            assert score(url, data, *more) == 2
+            assert "wants its API key, by --api-key" in capsys.readouterr().err
+        assert score(url, data, "--api-key", "s3cret") == 0
+        assert "API_KEY" not in os.environ
+        monkeypatch.setenv("API_KEY", "s3cret")
+        assert score(url, data) == 0
+        assert os.environ["API_KEY"] == "s3cret"
+
+
+def test_a_proxy_does_not_stand_between_us_and_loopback(data: Path, monkeypatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with fake_server(perfect) as url:
+        assert score(url, data) == 0
+
+
+def test_no_input_is_written_over(data: Path, capsys) -> None:
+    label = data / "patients/labels/segmentation_000.png"
+    before = label.read_bytes()
+    with fake_server(perfect) as url:
+        assert score(url, data, "--per-image", label) == 2
+        assert "would be written over" in capsys.readouterr().err
+        same = data.parent / "same.txt"
+        assert score(url, data, "--per-image", same, "--gallery", same) == 2
+    assert label.read_bytes() == before
+
+
+@pytest.mark.parametrize("missing", ["tqdm", "scipy", "numpy"])
+def test_another_environment_is_told_which_one_to_use(missing: str) -> None:
+    """As with .venv/bin/python, which serves and has no tqdm."""
+    hide = f"""if True:
+        import importlib.util, runpy, sys
+        real = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *a: None if name == {missing!r} else real(name, *a)
+        sys.argv = ["scorer", "--help"]
+        runpy.run_path("benchmarks/scorer.py", run_name="__main__")"""
+    run = subprocess.run([sys.executable, "-c", hide], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert ".venv-dev/bin/python" in run.stderr
