@@ -267,7 +267,7 @@ def _grey(image: Image.Image, header: Header, chunks: dict[bytes, list[memoryvie
 
 def _doubts(pixels: np.ndarray) -> list[str]:
     lowest, highest = int(pixels.min()), int(pixels.max())
-    if lowest == highest and pixels.size > 1:
+    if lowest == highest:
         return [f"every pixel has the same value, {highest}: there is nothing to see in this image"]
     if np.count_nonzero(pixels < 128) > pixels.size / 2:  # at most a fifth of a real one
         return ["most of the image is dark, expected dark uptake on white: is it inverted?"]

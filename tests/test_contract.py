@@ -207,7 +207,6 @@ def test_full_16_bits_and_8_bits_raise_no_doubt():
     assert read_image(png(ramp * 257, 16)).notes == []
     assert "inverted" in read_image(png([[4096, 0, 0]], 16)).notes[0]  # dark, but of 16 bits
     assert read_image(png(RAMP)).notes == []
-    assert read_image(png([[0]])).notes == []
     assert decode_image(text(png(RAMP))).notes == []
 
 
