@@ -76,7 +76,7 @@ def test_shard_is_read(text, environ, expected):
         ("3", {}, "is not I/N"),
         ("-1/3", {}, "is not I/N"),
         ("1/3/4", {}, "is not I/N"),
-        ("١/3", {}, "is not I/N"),
+        ("\u0661/3", {}, "is not I/N"),
         ("a/3", {}, "is not I/N"),
         ("auto", {}, "is not I/N"),
         ("3/3", {}, "I is a number from 0 to N-1, here 0 to 2"),
