@@ -33,14 +33,13 @@ def read(series: Series, given: Given) -> tuple[Volume, Suv]:
             )
         if image.get_data_dtype().kind not in "iuf":
             raise ScanError(f"its values are {image.get_data_dtype()}, expected real numbers")
-        values = image.dataobj.get_scaled(dtype=np.float32).reshape(shape)
+        values = image.get_fdata(caching="unchanged", dtype=np.float32).reshape(shape)
     except (ScanError, MemoryError):
         raise
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, AttributeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
         raise ScanError(f"damaged, truncated or no NIfTI: {type(error).__name__}") from error
-    except Exception as error:  # nibabel's own have no common base
+    except nibabel.filebasedimages.ImageFileError as error:
         raise ScanError(f"no NIfTI file: {type(error).__name__}") from error
-    values = np.asarray(values, np.float32)
     if given.suv_factor is None:
         suv = Suv(1.0, "SUV", "the values of the NIfTI file are taken to be SUV")
     else:
