@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pydicom", reason="requirements-scan.txt is not installed")
-nibabel = pytest.importorskip("nibabel", reason="requirements-scan.txt is not installed")
+pytest.importorskip("nibabel", reason="requirements-scan.txt is not installed")
 
+import nibabel
 from PIL import Image
 
 from scan.cli import main
@@ -72,9 +73,7 @@ def test_all_48_orientations_of_a_nifti_give_the_same_projection_and_lesions(tmp
     assert len(names) == 48
     assert main([*map(str, names), "--out", str(tmp_path / "out")]) == 0
     pictures = [np.asarray(Image.open(tmp_path / "out" / n.stem / "mip.png")) for n in names]
-    reports = [
-        json.loads((tmp_path / "out" / n.stem / "report.json").read_text()) for n in names
-    ]
+    reports = [json.loads((tmp_path / "out" / n.stem / "report.json").read_text()) for n in names]
     assert (pictures[0] == 0).any()
     for (axes, flips), picture, report in zip(TURNS, pictures, reports, strict=True):
         assert np.array_equal(picture, pictures[0])
