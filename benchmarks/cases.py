@@ -16,7 +16,7 @@ from serve import contract, labels
 from serve.errors import ContractError, UsageError
 from serve.folders import Listing, list_images
 
-PATIENT, LABEL = "patient", "segmentation"
+PATIENT, LABEL, CONTROLS = "patient", "segmentation", "controls/imgs"
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,18 @@ def find_cases(data: Path, controls: bool = False) -> tuple[list[Case], list[str
             found_labels.ignore(path, "labels without an image")
     listings = [images, found_labels]
     if controls:
-        listings.append(_images(data, "controls/imgs"))
+        listings.append(_images(data, CONTROLS))
         cases += [Case(image.stem, image) for image in listings[-1].images]
     names = [(case.group, case.name) for case in cases]
     if twice := {case.image.name for case in cases if names.count((case.group, case.name)) > 1}:
         raise UsageError(f"the same name twice: {', '.join(sorted(twice))}; rename one")
     return cases, [note for listing in listings for note in listing.notes()]
+
+
+def control_names(data: Path) -> set[str]:
+    """Names of the controls in `data`, empty where that folder is not there."""
+    folder = data / CONTROLS
+    return {path.stem for path in list_images(folder).images} if folder.is_dir() else set()
 
 
 def _images(data: Path, inside: str) -> Listing:

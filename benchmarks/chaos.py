@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import hostinfo, load
-from benchmarks.common import add_results_options, prepare, results_folder
+from benchmarks.common import add_results_options, positive, prepare, results_folder
 from benchmarks.limits import Limits, limited
 from benchmarks.load import Question
 from benchmarks.measure import WrongAnswer, learn
@@ -255,9 +255,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=PHASES, default=list(PHASES), help="default: everything"
     )
-    parser.add_argument("--minutes", type=float, metavar="N", help="of kills; default 10")
+    parser.add_argument("--minutes", type=positive, metavar="N", help="of kills; default 10")
     parser.add_argument("--restarts", type=int, metavar="N", help="default 100")
-    parser.add_argument("--cpus", type=float, metavar="N", help="for the server; clients: the rest")
+    parser.add_argument(
+        "--cpus", type=positive, metavar="N", help="for the server; clients: the rest"
+    )
     add_results_options(parser)
     args = parser.parse_args(argv)
     if args.minutes is None:

@@ -68,27 +68,34 @@ def _strings(content: object) -> Iterator[str]:
             yield from _strings(value)
 
 
-def in_fold(path: Path, fold: int, cases: list[Case]) -> set[str]:
-    """Names of the patients and controls that the out-of-fold numbers in `path` put into `fold`.
+def in_fold(path: Path, fold: int, cases: list[Case], controls: set[str]) -> set[str]:
+    """Names of the patients and controls that the file `path` puts into `fold`.
 
-    The file is artifacts/out_of_fold.json or has its form. Raises UsageError if it has not, puts
-    no patient there, or one that is not among `cases`: a mean over fewer would look like another.
+    The file is artifacts/out_of_fold.json or a training run's folds.json. Raises UsageError if it
+    has neither form, puts no patient there, or one that is not among `cases`: a mean over fewer
+    would look like another. `controls` are those in the data, scored or not.
     """
     try:
-        content = json.loads(read_text(path))
-        groups = [content[group] for group in ("patients", "controls")]
-        patients, controls = (
-            {name: case["fold"] for name, case in group.items()} for group in groups
-        )
+        folds = _folds(json.loads(read_text(path)))
+        names = {name for name, number in folds.items() if number == fold}
+        known = sorted({number for number in folds.values() if number is not None})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} has not the form of artifacts/out_of_fold.json") from error
-    if fold not in patients.values():
-        known = sorted(set(patients.values()))
+        raise UsageError(
+            f"{path} is neither artifacts/out_of_fold.json nor a training run's folds.json"
+        ) from error
+    if not names - controls:
         raise UsageError(f"{path} puts no patient into fold {fold}; it has {known}")
-    names = {name for group in (patients, controls) for name in group if group[name] == fold}
-    expected = names if any(case.group == "control" for case in cases) else names - set(controls)
-    _check_known(expected, cases)
+    scored = {case.group for case in cases}
+    _check_known(names if "control" in scored else names - controls, cases)
     return names
+
+
+def _folds(content: dict) -> dict[str, int]:
+    """Name -> fold, of {"folds": {name: fold}} or {"patients": {name: {"fold": fold}}, ...}."""
+    if "folds" in content:
+        return dict(content["folds"])
+    groups = [content["patients"], content["controls"]]
+    return {name: case["fold"] for group in groups for name, case in group.items()}
 
 
 def choose(cases: list[Case], names: set[str]) -> list[Case]:

@@ -59,8 +59,12 @@ def check_url(url: str) -> str:
     Any HTTP answer will do: a server of the challenge need not know another path than /predict.
     """
     url = url.strip().rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets of IPv6 that do not match, a port that is none
+        valid = False
+    if not valid:
         raise UsageError(f"{url!r} is no address such as http://127.0.0.1:8000")
     base = f"{parts.scheme}://{parts.netloc}"
     if parts.path.endswith("/predict") or parts.query or parts.fragment:
@@ -68,7 +72,7 @@ def check_url(url: str) -> str:
         raise UsageError(f"{url}: give the base URL, here {base}; /predict is added to it")
     try:
         reply = ask(url, "/api")
-    except (Unanswered, ValueError) as error:
+    except Unanswered as error:
         raise UsageError(f"cannot reach {url}: {error}") from error
     if 300 <= reply.status < 400:
         refuse(url, reply)

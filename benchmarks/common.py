@@ -59,8 +59,18 @@ def prepare(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() or not os.access(path.parent, os.W_OK):
             raise UsageError(f"cannot write {path}: it is a folder or its folder is read-only")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"cannot write {path}: {error.filename} is a file, no folder") from error
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def positive(text: str) -> float:
+    """The number in `text` for argparse, over 0 and finite."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be over 0 and finite, not {text}")
+    return number
 
 
 def add_results_options(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,8 @@ def read(path: Path) -> dict[str, float]:
         dice = {row["case"]: float(row["dice"]) for row in rows if row["group"] == "patient"}
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is no --per-image file of the scorer") from error
+    if not all(0 <= value <= 1 for value in dice.values()):
+        raise UsageError(f"{path} holds a Dice that is not within 0 and 1")
     if not dice:
         raise UsageError(f"{path} holds no patient")
     return dice

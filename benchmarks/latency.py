@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm
 
 from benchmarks import check, client, hostinfo, report
-from benchmarks.common import add_results_options, prepare, results_folder
+from benchmarks.common import add_results_options, positive, prepare, results_folder
 from benchmarks.limits import limited
 from benchmarks.measure import FULL, QUICK, Plan, WrongAnswer, first_answer, measure, steps
 from benchmarks.server import Server
@@ -43,14 +43,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--url", help="measure this server instead of starting one")
     parser.add_argument("--quick", action="store_true", help="a rougher look, under 30 seconds")
     parser.add_argument(
-        "--cpus", type=float, metavar="N", help="let the server use 1, 0.5, ... CPUs"
+        "--cpus", type=positive, metavar="N", help="let the server use 1, 0.5, ... CPUs"
     )
     parser.add_argument(
-        "--budget", type=float, default=1.0, metavar="S", help="a lone image, default %(default)g s"
+        "--budget",
+        type=positive,
+        default=1.0,
+        metavar="S",
+        help="a lone image, default %(default)g s",
     )
     parser.add_argument(
         "--budget-at-once",
-        type=float,
+        type=positive,
         default=5.0,
         metavar="S",
         help="an image with others at once, up to 16, default %(default)g s",
@@ -61,10 +65,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add_results_options(parser)
     args = parser.parse_args(argv)
-    if args.url and args.cpus is not None:
+    if args.url is not None and args.cpus is not None:
         parser.error("--cpus limits a server that is started here, so it cannot go with --url")
-    if not (args.budget > 0 and args.budget_at_once > 0):
-        parser.error("--budget and --budget-at-once must be over 0")
     return args
 
 
@@ -111,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         "cpus": args.cpus,
     }
     busy = [hostinfo.busy_share(plan.idle_s)]
-    measured = measure_url(plan, args.url) if args.url else measure_own(plan, args.cpus)
+    measured = measure_url(plan, args.url) if args.url is not None else measure_own(plan, args.cpus)
     busy.append(hostinfo.busy_share(plan.idle_s))
     result = facts | measured | {"busy_share": max(busy)}
     written = report.write(result, out)

@@ -26,9 +26,9 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import client, compare, gallery
-from benchmarks.cases import Case, find_cases
+from benchmarks.cases import Case, control_names, find_cases
 from benchmarks.choice import choose, in_fold, listed
-from benchmarks.common import prepare
+from benchmarks.common import positive, prepare
 from benchmarks.scoring import FolderSource, Result, ServerSource, score
 from benchmarks.served import Served, served
 from benchmarks.summary import BASELINE_DICE, froc, summary, to_csv
@@ -73,7 +73,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--gallery", type=Path, metavar="FILE.html", help="write a page to look at")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="where --compare draws")
     parser.add_argument(
-        "--timeout", type=float, default=client.TIMEOUT, metavar="S", help="default %(default)g s"
+        "--timeout",
+        type=positive,
+        default=client.TIMEOUT,
+        metavar="S",
+        help="default %(default)g s",
     )
     args = parser.parse_args(argv)
     if not args.compare and not args.data:
@@ -84,12 +88,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"--best must be over the baseline's {BASELINE_DICE:g} and at most 1")
     if args.plot and not args.compare:
         parser.error("--plot goes with --compare")
-    if (args.operating_point or args.froc) and not args.url:
+    if (args.operating_point or args.froc) and args.url is None:
         parser.error("--operating-point and --froc go with --url")
     if args.froc and (args.operating_point or args.per_image or args.gallery):
         parser.error("--froc goes without --operating-point, --per-image and --gallery")
-    if not args.timeout > 0:
-        parser.error("--timeout must be over 0")
     return args
 
 
@@ -100,7 +102,7 @@ def chosen(args: argparse.Namespace) -> list[Case]:
     if args.only:
         cases = choose(cases, listed(args.only, cases))
     if args.folds:
-        cases = choose(cases, in_fold(args.folds, args.fold, cases))
+        cases = choose(cases, in_fold(args.folds, args.fold, cases, control_names(args.data)))
     for group in dict.fromkeys(case.group for case in found):
         count, of = (sum(case.group == group for case in some) for some in (cases, found))
         print(f"scored        {count} of {of} {group}s in {args.data}")
@@ -113,24 +115,22 @@ def run(args: argparse.Namespace) -> int:
     outputs = [path for path in (args.per_image, args.gallery) if path]
     for path in outputs:
         prepare(path)
+    url = client.check_url(args.url) if args.url is not None else ""
     cases = chosen(args)
     inputs = [path for case in cases for path in (case.image, case.label) if path]
     files.check_outputs([*inputs, *filter(None, [args.folds])], outputs)
-    if not args.url:
-        return score_all(args, cases, FolderSource(args.masks), None)
-    url = client.check_url(args.url)
+    if not url:
+        return score_all(args, cases, FolderSource(args.masks, cases), None)
     model = served(url)
     print(f"model         {model}")
     if model.trained_on is None:
         print("              what it was trained on is not known: it may know these images")
-    if not args.froc:
-        if args.operating_point:
-            model.check_operating_point(args.operating_point)
-        source = ServerSource(url, args.timeout, args.operating_point)
-        return score_all(args, cases, source, model)
-    if not model.operating_points:
-        raise UsageError("--froc: the server offers no operating points")
-    return score_points(args, cases, url, model)
+    if args.froc:
+        return score_points(args, cases, url, model)
+    if args.operating_point:
+        model.check_operating_point(args.operating_point)
+    source = ServerSource(url, args.timeout, args.operating_point)
+    return score_all(args, cases, source, model)
 
 
 def score_all(
@@ -162,6 +162,8 @@ def score_all(
 
 def score_points(args: argparse.Namespace, cases: list[Case], url: str, model: Served) -> int:
     """Score `cases` at each operating point and print the curve; the exit code."""
+    if not model.operating_points:
+        raise UsageError("--froc: the server offers no operating points")
     code, rows = 0, {}
     for name in model.operating_points:
         source = ServerSource(url, args.timeout, name)

@@ -55,9 +55,13 @@ class ServerSource:
 class FolderSource:
     """Masks saved as patient_NNN.png or segmentation_NNN.png, in any mode a PNG may have."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cases: list[Case]) -> None:
+        """Raises UsageError where there is no mask of any of `cases`."""
         if not folder.is_dir():
             raise UsageError(f"{folder} is no folder of masks")
+        if cases and not any((folder / name).is_file() for c in cases for name in c.mask_names):
+            expected = " or ".join(cases[0].mask_names)
+            raise UsageError(f"{folder} holds no mask of these cases, such as {expected}")
         self.folder = folder
 
     def __call__(self, case: Case, pixels: np.ndarray) -> tuple[np.ndarray, float]:

@@ -29,7 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import hostinfo
-from benchmarks.common import add_results_options, percentile, prepare, results_folder
+from benchmarks.common import add_results_options, percentile, positive, prepare, results_folder
 from benchmarks.limits import Limits
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import Server
@@ -141,12 +141,12 @@ def plot(result: dict, path: Path) -> None:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="default 60")
+    parser.add_argument("--minutes", type=positive, default=60.0, metavar="N", help="default 60")
     parser.add_argument(
-        "--rate", type=float, metavar="N", help="images a second; default: as fast as they come"
+        "--rate", type=positive, metavar="N", help="images a second; default: as fast as they come"
     )
     parser.add_argument(
-        "--growth", type=float, default=100.0, metavar="MB", help="allowed a day, default 100"
+        "--growth", type=positive, default=100.0, metavar="MB", help="allowed a day, default 100"
     )
     add_results_options(parser)
     args = parser.parse_args(argv)

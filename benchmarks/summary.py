@@ -121,8 +121,8 @@ def _of_lesions(patients: list[Result]) -> list[str]:
     distances = np.array([d for r in patients if (d := r.agreement.hausdorff) is not None])
     without = len(patients) - len(distances)
     text = (
-        f"{distances.mean():.1f}  px, mean; median {np.median(distances):.1f}"
-        f"{between(distances, style='.1f')}"
+        f"{distances.mean():.1f}  px, mean{between(distances, style='.1f')}; "
+        f"median {np.median(distances):.1f}"
         if len(distances)
         else "none"
     )

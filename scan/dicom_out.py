@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -14,14 +13,12 @@ from pydicom.uid import ExplicitVRLittleEndian
 import serve
 from scan.geometry import COLUMN_MM, ROW_MM, column_places
 from scan.mip import Projection
+from scan.options import Options
 from scan.privacy import identifiers, without
 from scan.report import NOT_MEDICAL
 from scan.source import PET
 from scan.suv import Suv
 from scan.volume import Upright
-
-if TYPE_CHECKING:
-    from scan.work import Options
 
 MAKER, PRODUCT = "tumour-segmenter", "scan"
 HIGHEST = 65_535

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import serve
 from scan.errors import ScanError, first_line
+from scan.options import Options
 from scan.progress import Progress
 from scan.report import row, table
 from scan.source import Series, find
 from scan.suv import Given
-from scan.work import Options, Segment, done, process, run_of
+from scan.work import Segment, done, process, run_of
 from serve import files
 from serve.errors import UsageError
 

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,12 @@ import numpy as np
 import serve
 from scan import dicom_in, html, nifti_in
 from scan.errors import ScanError
-from scan.geometry import SUV_BLACK
 from scan.lesions import measure
 from scan.mip import Projection, project
+from scan.options import Options
 from scan.pictures import grey_png, mask_png, overlay_png
 from scan.report import report
 from scan.source import Series
-from scan.suv import Given
 from scan.usual import warnings_of
 from scan.volume import upright
 from serve import files
@@ -32,22 +30,6 @@ ALWAYS = ["mip.png", "mask.png", "overlay.png", "report.html"]
 DICOM = ["mip.dcm", "mask.dcm"]
 
 Segment = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How series are treated: see `python -m scan --help`."""
-
-    given: Given = field(default_factory=Given)
-    black: float = SUV_BLACK
-    dicom: bool = False
-    dicom_patient: bool = False
-
-    def as_json(self) -> dict:
-        """Everything that the results depend on, for report.json."""
-        given = {k: None if v is None else str(v) for k, v in asdict(self.given).items()}
-        dicom = {"dicom": self.dicom, "dicom_patient": self.dicom_patient}
-        return given | {"suv_black": self.black} | dicom
 
 
 def run_of(series: Series, options: Options, segment: Segment) -> dict:

@@ -90,6 +90,7 @@ WRITERS |= {"copyfile", "copytree", "move", "rename", "replace", "symlink_to", "
 # Written without a rename, and why that is no half a file for anyone.
 IN_PLACE = {
     "benchmarks/limits.py": "settings of a control group of the kernel",
+    "scan/work.py": "a series' folder is made beside, then renamed as a whole",
     # To go, with what replaces them:
     "serve/tasks.py": "",
     "train/files.py": "",

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import scorer
-from benchmarks.cases import find_cases
+from benchmarks.cases import control_names, find_cases
 from benchmarks.choice import in_fold, listed
 from serve.errors import UsageError
 from tests.fake_server import LESION, fake_server, perfect
@@ -135,6 +135,9 @@ def test_saved_masks_are_read_by_what_can_be_seen_and_may_cover_all(data, tmp_pa
     assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 0
     Image.new("L", (3, 3)).save(masks / "patient_000.png")
     assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 1
+    (masks / "patient_000.png").unlink()  # another folder than the one of the masks
+    assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 2
+    assert "holds no mask of these cases, such as patient_000.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -173,17 +176,31 @@ def test_only_refuses_who_is_not_there(data, tmp_path, content, complaint) -> No
         listed("patient_1", cases)
 
 
-def test_a_fold_whose_patients_are_not_all_there_is_refused(data: Path, tmp_path: Path) -> None:
-    folds = tmp_path / "folds.json"
-    patients = {"patient_000": {"fold": 0}, "patient_001": {"fold": 0}}
-    folds.write_text(json.dumps({"patients": patients, "controls": {"control_9": {"fold": 0}}}))
-    cases, _ = find_cases(data)
+@pytest.mark.parametrize("form", ["folds.json", "out_of_fold.json"])
+def test_a_fold_whose_patients_are_not_all_there_is_refused(data, tmp_path, form) -> None:
+    folds = tmp_path / form
+    names = {"patient_000": 0, "patient_001": 0, "patient_002": 1, "control_9": 0}
+    groups = [{name: {"fold": names[name]} for name in names if name[0] == first} for first in "pc"]
+    own = {"data": "x", "folds": names}
+    shipped = dict(zip(("patients", "controls"), groups, strict=True))
+    folds.write_text(json.dumps(own if form == "folds.json" else shipped))
+
+    def chosen(with_controls: bool) -> set[str]:
+        cases, _ = find_cases(data, with_controls)
+        return in_fold(folds, 0, cases, control_names(data))
+
+    control = data / "controls/imgs/control_000.png"
+    control.rename(control.with_name("control_9.png"))
     with pytest.raises(UsageError, match="1 of those chosen not found, such as patient_001"):
-        in_fold(folds, 0, cases)
+        chosen(False)
     add_patient(data, "patient_001.png", "segmentation_001.png")
-    assert "patient_001" in in_fold(folds, 0, find_cases(data)[0])
+    for with_controls in (False, True):
+        assert chosen(with_controls) == {"patient_000", "patient_001", "control_9"}
+    with pytest.raises(UsageError, match=r"no patient into fold 7; it has \[0, 1\]"):
+        in_fold(folds, 7, find_cases(data)[0], control_names(data))
+    control.with_name("control_9.png").rename(control)
     with pytest.raises(UsageError, match="such as control_9"):
-        in_fold(folds, 0, find_cases(data, controls=True)[0])
+        chosen(True)
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/", "/predict?x=1", "/somewhere"])
@@ -196,6 +213,22 @@ def test_an_address_that_is_not_the_base_url_stops_at_once(path: str, data, caps
         assert "give the base URL" in said
         assert path == "/somewhere" or f"here {url};" in said
     assert asked == []
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://[::1", "http://x:99999", "http://", ""])
+def test_what_is_no_address_is_refused_in_one_line(url: str, data: Path, capsys) -> None:
+    assert score(url, data) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "is no address such as http://127.0.0.1:8000" in said
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "nan", "inf", "x"])
+@pytest.mark.parametrize("option", ["--timeout", "--best"])
+def test_numbers_that_mean_nothing_are_refused(option: str, number: str, data: Path) -> None:
+    with pytest.raises(SystemExit) as exit:
+        score("http://127.0.0.1:1", data, option, number)
+    assert exit.value.code == 2
 
 
 def test_an_api_key_is_sent_and_asked_for(data: Path, monkeypatch, capsys) -> None:
