@@ -13,27 +13,20 @@ from serve.errors import UsageError
 class Served:
     """What a server reports of its model; `model` is empty where it reports nothing.
 
-    trained_on: hashes of images as `contract.image_hash` gives them, None where it does not say.
+    trained_on: hashes of images as `contract.image_hash` gives them, None where it does not say;
+    operating_points: names that a request may choose, in the server's order.
     """
 
     model: dict
     trained_on: frozenset[str] | None
+    operating_points: list[str]
 
     def __str__(self) -> str:
         if not self.model:
             return "unknown: the server has no /api that names it"
         said = " ".join(str(self.model[key]) for key in ("name", "version") if key in self.model)
-        sha256 = str(self.model.get("sha256") or self.model.get("hash") or "")
+        sha256 = str(self.model.get("sha256") or "")
         return f"{said or 'without a name'}, SHA-256 {sha256[:16] or 'not reported'}"
-
-    @property
-    def operating_points(self) -> list[str]:
-        """Names that a request may choose, the most sensitive first as the server lists them."""
-        points = self.model.get("operating_points") or {}
-        try:
-            return list(json.loads(points) if isinstance(points, str) else points)
-        except ValueError:
-            return []
 
     def check_operating_point(self, name: str) -> None:
         """Raise UsageError unless the server offers it: a server that does not would ignore it."""
@@ -44,11 +37,13 @@ class Served:
 
 def served(url: str) -> Served:
     """Ask the server at `url`; one that knows nothing of this API is no error."""
-    model = _get(url, "/api").get("model")
+    about = _get(url, "/api")
+    model, points = about.get("model"), about.get("operating_points")
     hashes = _get(url, "/api/trained_on").get("hashes")
     return Served(
         model if isinstance(model, dict) else {},
         frozenset(map(str, hashes)) if isinstance(hashes, list) and hashes else None,
+        list(points) if isinstance(points, dict) else [],
     )
 
 

@@ -270,8 +270,8 @@ MODEL = {
     "name": "tumour-segmenter",
     "version": "1.0.0",
     "sha256": "0123456789abcdef0123456789abcdef",
-    "operating_points": json.dumps({"sensitive": {}, "balanced": {}}),
 }
+ABOUT = {"model": MODEL, "operating_points": {"sensitive": {}, "balanced": {}}}
 
 
 def hashes(folder: Path, count: int) -> list[str]:
@@ -287,7 +287,7 @@ def test_the_mean_says_which_model_it_is_of_and_that_it_knew_the_images(data, ca
         0: "",
     }.items():
         known = hashes(data / "patients/imgs", seen) + hashes(data / "controls/imgs", 0) + ["other"]
-        pages = {"/api": {"model": MODEL}, "/api/trained_on": {"hashes": known}}
+        pages = {"/api": ABOUT, "/api/trained_on": {"hashes": known}}
         with fake_server(perfect, pages=pages) as url:
             assert score(url, data, "--controls") == 0
         said = capsys.readouterr().out.splitlines()
@@ -314,7 +314,7 @@ def test_an_operating_point_is_asked_for_by_name(data: Path, capsys) -> None:
         asked.append(request.get("operating_point"))
         return perfect(image)
 
-    with fake_server(answer, pages={"/api": {"model": MODEL}}) as url:
+    with fake_server(answer, pages={"/api": ABOUT}) as url:
         assert score(url, data) == 0
         assert score(url, data, "--operating-point", "sensitive") == 0
         assert asked == [None] * 3 + ["sensitive"] * 3
@@ -335,7 +335,7 @@ def test_the_curve_has_a_line_for_each_operating_point(data: Path, capsys) -> No
         mask *= request["operating_point"] == "sensitive"
         return json.dumps({"img": contract.encode(mask)}).encode()
 
-    with fake_server(answer, pages={"/api": {"model": MODEL}}) as url:
+    with fake_server(answer, pages={"/api": ABOUT}) as url:
         assert score(url, data, "--controls", "--froc") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     (sensitive,) = (line for line in lines if line[0] == "sensitive")

@@ -16,8 +16,11 @@ from PIL import Image
 from benchmarks import scorer
 from benchmarks.cases import control_names, find_cases
 from benchmarks.choice import in_fold, listed
+from serve import contract
 from serve.errors import UsageError
+from tests.conftest import write_artifact
 from tests.fake_server import LESION, fake_server, perfect
+from tests.serving import serving
 
 ROOT = Path(__file__).resolve().parent.parent
 GREY = np.full((30, 20), 200, np.uint8)
@@ -242,6 +245,21 @@ def test_an_api_key_is_sent_and_asked_for(data: Path, monkeypatch, capsys) -> No
         monkeypatch.setenv("API_KEY", "s3cret")
         assert score(url, data) == 0
         assert os.environ["API_KEY"] == "s3cret"
+
+
+def test_our_own_server_says_what_its_model_was_trained_on(data, tmp_path, capsys) -> None:
+    """Server and scorer give an image the same hash; the key comes from the environment of both."""
+    pixels = contract.decode_png((data / "patients/imgs/patient_000.png").read_bytes())
+    trained_on = json.dumps([contract.image_hash(pixels), "another"])
+    metadata = {"name": "mine", "version": "2.0", "trained_on": trained_on}
+    model = write_artifact(tmp_path / "mine.onnx", metadata=metadata)
+    with serving(model, API_KEY="s3cret", WORKERS="1") as server:
+        assert score(server.url, data, "--api-key", "s3cret", "--controls") == 0
+    said = capsys.readouterr().out
+    assert "model         mine 2.0, SHA-256 " in said
+    (mean,) = (line for line in said.splitlines() if line.startswith("mean Dice     1.0000"))
+    assert "1 of 1 was in its training data" in mean
+    assert "empty masks   100.0%  of 1 controls: specificity\n" in said
 
 
 def test_a_proxy_does_not_stand_between_us_and_loopback(data: Path, monkeypatch) -> None:
