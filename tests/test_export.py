@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from export import __main__ as export
-from export import int8, onnx_file, shipped, views
+from export import int8, onnx_file, shipped
 from export.graph import PixelsToMask
 from export.run import NAMES, load_decision, load_run
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
-from train import checkpoint, dataset, evaluate, fit, slices
+from train import checkpoint, fit, slices
 from train.calibration import Calibration
 from train.decision import FEWEST_PIXELS, Decision
 from train.old_encoder import STAGES
@@ -278,27 +278,6 @@ def test_an_unfinished_run_is_refused_by_name(run, tmp_path, capsys, missing):
     assert export.main(["--run", str(copy), "--out", str(tmp_path / "model.onnx")]) == 2
     assert missing in capsys.readouterr().err
     assert not (tmp_path / "model.onnx").exists()
-
-
-def test_views_are_put_together_as_the_segmentation_does(run):
-    segmentation, *_ = load_run(run)
-    patients, chosen = views.see(run, dataset.load(run.parent / "data"))
-    for patient in patients:
-        logits = evaluate.tumour_logits(segmentation, patient.case.uptake, torch.device("cpu"))
-        assert np.allclose(patient.merged(chosen), logits, atol=1e-4)
-
-
-def test_sets_of_views_are_compared_on_the_patients_held_out(run, capsys):
-    out = run.parent / "VIEWS.md"
-    start = ["--data", str(run.parent / "data"), "--out", str(out), "--run"]
-    assert views.main([*start, str(run)]) == 0
-    report = out.read_text()
-    assert "/run: 2 patients." in report
-    assert sum(line.startswith("| ") for line in report.splitlines()) == 1 + len(views.SETS)
-    assert report.count("**") == 2
-    assert views.main([*start, str(run.parent)]) == 2
-    assert "error: " in capsys.readouterr().err
-    assert out.read_text() == report
 
 
 def test_a_run_of_any_encoder_has_a_name_to_be_exported_by():
