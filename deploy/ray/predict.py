@@ -1,0 +1,248 @@
+"""Segment a folder or bucket of any size on a Ray cluster: `python -m deploy.ray.predict`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Before Ray is imported: it reports to its makers unless told not to, and what its core has to say
+# of each worker is for its log files.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+from serve import __version__
+from serve.errors import UsageError
+from serve.segmenter import ArtifactError, read_checked
+from serve.settings import Settings, SettingsError
+
+try:
+    import pyarrow as pa
+    import ray
+    import ray.data
+except ImportError as missing:
+    sys.exit(f"error: {missing.name} is not installed: pip install -r requirements-cluster.txt")
+
+from deploy.ray import table
+from deploy.ray.storage import Place, first_line, list_images
+from deploy.ray.worker import MODEL_FOLDER, Plan, Worker, mask_name
+
+PROJECT = Path(__file__).resolve().parents[2]
+LARGEST_BLOCK = 64  # images that a worker is given at once, and does again if its node dies
+BLOCKS_A_CORE = 8
+NAMED_FAULTS = 20
+
+HELP = """\
+Write the tumour mask of each PNG image in SOURCE as OUT/NAME.png, and what is
+in each mask as OUT/table.parquet.
+
+  python -m deploy.ray.predict images --out masks
+  python -m deploy.ray.predict s3://bucket/images --out s3://bucket/masks \\
+      --address auto
+
+SOURCE and OUT are folders that every node sees, or object storage: s3://, gs://.
+Keys are taken from each node's environment or role."""
+
+MORE = """\
+One process a core runs the model on one thread. After an interruption the same
+command goes on where it ended; images are done again if they or the model
+changed. A node that dies costs time, no image. The model is chosen as for
+python -m serve predict: MODEL and MAX_PIXELS.
+
+exit codes:
+  0    every image has its mask
+  1    some images could not be segmented; the column fault says why
+  2    nothing was done: wrong usage, no such folder, no model, no cluster
+  130  interrupted; what was done by then is kept
+
+Research software, not a medical device."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv`, by default the process's own; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.ray.predict",
+        description=HELP,
+        epilog=MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="folder or URI of the images")
+    parser.add_argument("--out", required=True, help="folder or URI for masks and table")
+    parser.add_argument(
+        "--address",
+        help="of the Ray cluster: auto on one of its nodes, or HOST:6379 (default: RAY_ADDRESS; "
+        "without it Ray starts on this machine alone)",
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        return predict(arguments.source, arguments.out, arguments.address)
+    except (UsageError, ArtifactError, SettingsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def predict(source_text: str, out_text: str, address: str | None) -> int:
+    """Segment all images that are not done yet; return the exit code.
+
+    Raises `UsageError`, `ArtifactError` and `SettingsError` before anything was written.
+    """
+    settings = Settings.read()
+    model = read_checked(settings.model) if settings.model else None
+    plan = Plan(
+        source=absolute(source_text),
+        out=absolute(out_text),
+        model=settings.model and settings.model.name,
+        max_pixels=settings.max_pixels,
+        made_by=made_by(model, settings.max_pixels),
+    )
+    source, out = Place.of(plan.source), Place.of(plan.out)
+    if (source.filesystem, source.path) == (out.filesystem, out.path):
+        raise UsageError("--out is the folder of the images; choose another")
+    images, listing = list_images(source)
+    check_names(list(images))
+    versions = {name: f"{info.size} {info.mtime_ns}" for name, info in images.items()}
+    try:
+        before = table.done(out, versions, plan.made_by)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{out.text} cannot be read: {first_line(error)}") from error
+    to_do = {name: version for name, version in versions.items() if name not in before}
+    for note in listing.notes():
+        print(note, file=sys.stderr)
+    failed, written = 0, 0
+    if to_do:
+        with connected(address or os.environ.get("RAY_ADDRESS") or "local", settings.model):
+            failed, written = run(plan, to_do, out)
+    table.finish(out)
+    missing = len(to_do) - failed - written
+    print(f"{written} masks written, {failed} failed, {len(before)} were there before", end="")
+    print(f", {missing} got no answer: run the same command again" if missing else "")
+    return 1 if failed or missing else 0
+
+
+def run(plan: Plan, to_do: dict[str, str], out: Place) -> tuple[int, int]:
+    """Segment `to_do`, name -> version; return how many images failed and how many were done."""
+    parts, failed, written = table.Parts(out), 0, 0
+    try:
+        for rows in segmented(plan, to_do):
+            parts.add(rows)
+            for image, fault in zip(
+                rows["image"].to_pylist(), rows["fault"].to_pylist(), strict=True
+            ):
+                failed, written = failed + bool(fault), written + (not fault)
+                if fault and failed <= NAMED_FAULTS:
+                    print(f"{image}: {fault}", file=sys.stderr)
+    finally:
+        parts.flush()
+    if failed > NAMED_FAULTS:
+        more = failed - NAMED_FAULTS
+        print(f"{more} more failed, see the column fault of {table.TABLE}", file=sys.stderr)
+    return failed, written
+
+
+def segmented(plan: Plan, to_do: dict[str, str]) -> Iterator[pa.Table]:
+    """Yield the rows of the table as they come, from all cores of the cluster.
+
+    Only names and rows pass through Ray: each worker reads its images and writes its masks itself,
+    so memory does not grow with their number.
+    """
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    size = max(1, min(LARGEST_BLOCK, len(to_do) // (cores * BLOCKS_A_CORE)))
+    names = pa.table({"image": list(to_do), "image_version": list(to_do.values())})
+    blocks = [names.slice(start, size) for start in range(0, len(names), size)]
+    images = ray.data.from_arrow(blocks)
+    rows = images.map_batches(
+        Worker,
+        fn_constructor_args=(plan,),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=1,
+        # All cores at once; fewer when a node dies, more when one comes.
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=max(cores, len(blocks)), initial_size=min(cores, len(blocks))
+        ),
+    )
+    yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+@contextmanager
+def connected(address: str, model: Path | None) -> Iterator[None]:
+    """Start ("local") or join a Ray cluster with this project's code and the `model` file.
+
+    Raises `UsageError`.
+    """
+    check(address)
+    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with TemporaryDirectory() as temporary:
+        code = [PROJECT / "serve", PROJECT / "deploy"]
+        if model:
+            code.append(Path(temporary, MODEL_FOLDER))
+            code[-1].mkdir()
+            for file in (model, model.with_name(f"{model.name}.sha256")):
+                shutil.copy(file, code[-1])
+        try:
+            ray.init(
+                address=address,
+                runtime_env={
+                    "py_modules": [os.fspath(folder) for folder in code],
+                    "env_vars": {"ORT_DISABLE_TELEMETRY": "1"},
+                },
+                include_dashboard=False if address == "local" else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            raise UsageError(f"no Ray cluster at {address}: {first_line(error)}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def check(address: str) -> None:
+    """Raise `UsageError` if nobody listens at `address`: Ray itself would try for minutes."""
+    place = address
+    if address == "auto":
+        with suppress(OSError):
+            place = Path("/tmp/ray/ray_current_cluster").read_text().strip()
+    host, _, port = place.rpartition(":")
+    if host and port.isdigit() and "//" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except OSError as error:
+            raise UsageError(f"no Ray cluster at {place}: {error.strerror or error}") from error
+
+
+def absolute(text: str) -> str:
+    """Return a folder's whole path, as workers stand in other folders; URIs stay as they are."""
+    return text if "://" in text else os.path.abspath(text)
+
+
+def made_by(model: bytes | None, max_pixels: int) -> str:
+    """Return what a mask depends on besides its image."""
+    name = hashlib.sha256(model).hexdigest() if model else "baseline"
+    return f"{__version__} {name} max_pixels={max_pixels}"
+
+
+def check_names(images: list[str]) -> None:
+    """Raise `UsageError` if two images would become one mask."""
+    taken: dict[str, str] = {}
+    for image in images:
+        if other := taken.get(mask_name(image)):
+            raise UsageError(f"{other} and {image} would both become {mask_name(image)}")
+        taken[mask_name(image)] = image
+
+
+if __name__ == "__main__":
+    sys.exit(main())
