@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from serve import contract
+from serve import __version__, contract, files, remote
+from serve.errors import UsageError
 from serve.measure import measure
-from serve.remote import RemoteSegmenter
-from serve.segmenter import Baseline, Segmenter
-from serve.tasks import Outcome, Task, write
+from serve.segmenter import Baseline, Segmenter, check_operating_point
+from serve.tasks import Outcome, Provenance, Task, add_record
 
 OVERLAY_COLOUR, OVERLAY_OPACITY = (255, 77, 208), 0.8  # as on the page
 
@@ -35,6 +39,12 @@ class Plan:
     max_pixels: int
     url: str | None = None
     api_key: str = ""
+    operating_point: str | None = None
+
+
+# Images that are handed out ahead for each process: enough to keep it busy, few to hold in memory.
+AHEAD = 4
+MOST_DEATHS = 3  # of processes one after the other, without an image in between
 
 
 _plan: Plan
@@ -47,7 +57,7 @@ def start(plan: Plan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what it means
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _plan, _segment = plan, open_model(plan)
+    _plan, _segment = plan, _open_model(plan)
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
@@ -55,32 +65,68 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-def open_model(plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns pixels into a mask; raises `ArtifactError`."""
+def identify(plan: Plan) -> Provenance:
+    """Open the model, or ask the server, and return what its masks are made by.
+
+    Raises `ArtifactError`, and `UsageError` where there is no server or no such operating point.
+    """
     if plan.url:
-        return RemoteSegmenter(plan.url, plan.api_key)
+        about = remote.check(plan.url, plan.api_key)
+        metadata, version = about["model"], str(about.get("version"))
+        offered = about.get("operating_points", {})
+    else:
+        model = _load(plan)
+        metadata, version, offered = model.metadata, __version__, model.operating_points
+    try:
+        check_operating_point(offered, plan.operating_point)
+    except contract.ContractError as error:
+        raise UsageError(f"--operating-point {plan.operating_point}: {error}") from error
+    return Provenance.of(metadata, version, plan.operating_point)
+
+
+def _load(plan: Plan) -> Segmenter | Baseline:
     return Segmenter.load(plan.model, plan.threads) if plan.model else Baseline()
 
 
-def work(task: Task) -> Outcome:
+def _open_model(plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
+    if plan.url:
+        return remote.RemoteSegmenter(plan.url, plan.api_key, plan.operating_point)
+    return partial(_load(plan), operating_point=plan.operating_point)
+
+
+def work(task: Task, provenance: Provenance) -> Outcome:
     """Make the files of `task`, or only count in its mask if it is done; never raises."""
     try:
-        pixels = contract.decode_png(task.image.read_bytes(), _plan.max_pixels)
-        if task.is_done:
+        record = provenance.record(task.image)
+        image = contract.read_image(task.image.read_bytes(), _plan.max_pixels)
+        pixels = image.pixels
+        if task.is_done(provenance):
             mask, seconds = contract.decode_png(task.mask.read_bytes(), _plan.max_pixels), None
         else:
             begin = time.perf_counter()
             mask = _segment(pixels)
             seconds = time.perf_counter() - begin
-            if task.overlay:
-                write(task.overlay, draw_overlay(pixels, mask))
-            write(task.mask, contract.encode_png(mask))
-            task.stamp()
-        return Outcome(task, "", mask.shape, measure(pixels, mask), seconds)
+            if failed := _write(task, pixels, mask, record):
+                return failed
+        measures = measure(pixels, mask)
+        warnings = tuple(filter(None, [*image.notes, measures.warning]))
+        return Outcome(task, "", False, mask.shape, measures, seconds, warnings)
     except OSError as error:
-        return Outcome(task, f"{error.filename or task.image}: {error.strerror or error}")
+        return Outcome(task, files.reason(error))
     except Exception as error:  # one image never stops the others
-        return Outcome(task, str(error).strip().partition("\n")[0] or type(error).__name__)
+        fault = str(error).strip().partition("\n")[0] or type(error).__name__
+        return Outcome(task, fault, isinstance(error, remote.ServerError) and error.is_final)
+
+
+def _write(task: Task, pixels: np.ndarray, mask: np.ndarray, record: str) -> Outcome | None:
+    try:
+        if task.with_overlay:
+            files.write(task.overlay, add_record(draw_overlay(pixels, mask), record))
+        files.write(task.mask, add_record(contract.encode_png(mask), record))
+    except OSError as error:  # not the image's fault, and that of all that follow
+        is_fatal = error.errno in files.FULL or error.errno in (errno.EROFS, errno.EACCES)
+        return Outcome(task, files.reason(error), is_fatal)
+    return None
 
 
 def draw_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:
@@ -94,20 +140,53 @@ def draw_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def outcomes(tasks: list[Task], plan: Plan, jobs: int) -> Iterator[Outcome]:
-    """Yield the outcome of each task as soon as it is there, from `jobs` processes."""
-    if not tasks:
-        return
-    pool = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=start, initargs=(plan,)
-    )
+def outcomes(
+    tasks: Iterable[Task], plan: Plan, provenance: Provenance, jobs: int
+) -> Iterator[Outcome]:
+    """Yield the outcome of each task as soon as it is there, from `jobs` processes.
+
+    Only a few tasks are handed out at a time. Where a process dies, the tasks that were in work are
+    tried again one by one, so that only those that kill theirs fail.
+    """
+    waiting, suspects, deaths = iter(tasks), deque[Task](), 0
+    pool, running = _pool(jobs, plan), dict[Future, Task]()
     try:
-        futures = {pool.submit(work, task): task for task in tasks}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
+        while True:
+            alone = bool(suspects)  # so that it is known which task its process dies of
+            more = [suspects.popleft()] if alone else islice(waiting, AHEAD * jobs - len(running))
+            died = []
+            for task in more:
+                try:
+                    running[pool.submit(work, task, provenance)] = task
+                except BrokenProcessPool:
+                    died.append(task)
+            if not running and not died:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                task = running.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    died.append(task)
+                else:
+                    deaths = 0
+                    yield outcome
+            if not died:
+                continue
+            died += running.values()
+            running.clear()
+            pool.shutdown()
+            pool = _pool(jobs, plan)
+            if alone:
+                deaths += 1
                 fault = "a worker process died, maybe of too little memory; try --jobs 1"
-                yield Outcome(futures[future], fault)
+                yield Outcome(died[0], fault, deaths == MOST_DEATHS)
+            else:
+                suspects.extend(died)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _pool(jobs: int, plan: Plan) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, initializer=start, initargs=(plan,))

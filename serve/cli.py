@@ -1,42 +1,57 @@
-"""The command line of serving: `python -m serve predict IMG|DIR ... --out DIR`."""
+"""The command line: `python -m serve predict IMG|DIR ... --out DIR`, and its sister commands."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
 
-from serve import __version__, batch, remote
+from serve import __version__, batch, files, shards, table
 from serve.batch import Plan
 from serve.cpus import available_cpus
 from serve.errors import UsageError
+from serve.folders import find_images
 from serve.segmenter import ArtifactError
-from serve.settings import Settings, SettingsError
-from serve.tasks import Outcome, Task, find_tasks, write_table
+from serve.settings import BASELINE, Settings, SettingsError
+from serve.tasks import Provenance, Task, check_foreign, make_tasks
+
+PROJECT = Path(__file__).resolve().parent
+NO_DEVICE = "Research software, not a medical device."
 
 PREDICT = """\
 Write the tumour mask of each image as DIR/NAME.png: height and width of the
 image, three equal channels, 255 = tumour, 0 = not.
 
-  python -m serve predict scan.png --out masks
-  python -m serve predict patients/imgs --out masks --overlay --csv masks.csv
-  python -m serve predict patients/imgs --out masks --url http://127.0.0.1:8000
+  tumour-segmenter predict scan.png --out masks
+  tumour-segmenter predict patients/imgs --out masks --overlay --csv masks.csv
+  tumour-segmenter predict patients/imgs --out masks --url http://127.0.0.1:8000
+
+The same without installation: python -m serve predict ...
 
 Images are PNG of any colour type, dark = high uptake. Of a folder all its PNG
-files are taken, but not those of folders inside it."""
+files are taken, but not those of folders inside it; what is ignored is named."""
 
-MORE = """\
-An image whose mask is there already, and not older than the image, is skipped:
-after an interruption the same command goes on where it ended. Files appear
-whole or not at all. To do all again, for example with another model, choose
-another --out or delete it.
+MORE = f"""\
+An image is skipped if its mask was made before by the same model, version and
+operating point from the same file: each mask says so in a text chunk. After
+an interruption the same command goes on where it ended. Files appear whole or
+not at all. Masks of another model are made again; a PNG that this program did
+not write is never written over.
 
 --csv FILE gets one row for each image: image, mask, height, width, lesions
 (groups of marked pixels that touch, corners included), tumour_pixels,
 body_pixels (pixels darker than grey 250), share_of_body (0 to 1), ms (for the
-mask alone, empty if it was there before), fault.
+mask alone, empty if it was there before), fault, warning, model (SHA-256 of its
+file), version, operating_point, shard.
+
+--shard I/N does a share of the images by name, the same on every machine, so
+that N processes do each image once. Their tables are put together by
+tumour-segmenter merge.
 
 The model is that of the server, chosen by the same environment variables:
 MODEL (default: the shipped one; or baseline) and MAX_PIXELS. With --url
@@ -49,7 +64,16 @@ exit codes:
   2    nothing was done: wrong usage, no such file, no model, no server
   130  interrupted; what was done by then is kept
 
-Research software, not a medical device."""
+{NO_DEVICE}"""
+
+MERGE = """\
+Put the tables of several shards together: the rows of all, sorted by image,
+each image once.
+
+  tumour-segmenter merge shard-*.csv --expect patients/imgs --out masks.csv
+
+Named are images that are missing, doubled or failed, and rows of different
+models, versions, operating points or numbers of shards; the exit code is then 1."""
 
 
 class Progress:
@@ -89,8 +113,10 @@ class Progress:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's own; return the exit code."""
     arguments = _parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
     try:
-        return predict(arguments)
+        return arguments.run(arguments)
     except (UsageError, ArtifactError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -100,27 +126,53 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serve",
-        description="Marks tumours in whole-body FDG-PET projections. The server itself is "
-        "started by: gunicorn serve.app:app",
-        epilog="Research software, not a medical device.",
+        prog="tumour-segmenter",
+        description="Marks tumours in whole-body FDG-PET projections.",
+        epilog=NO_DEVICE,
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser(
-        "predict",
-        help="image files to mask files; see: python -m serve predict --help",
-        description=PREDICT,
-        epilog=MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+
+    def add(name: str, run, text: str, description: str, epilog: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    command = add("predict", predict, "image files to mask files", PREDICT, MORE)
+    _add_files(command)
+    command.add_argument("--url", help="ask this server, such as http://127.0.0.1:8000")
+    command.add_argument(
+        "--operating-point",
+        metavar="NAME",
+        help="sensitive, balanced or specific (default: the model's own)",
     )
+    command = add("merge", merge, "put the tables of several shards together", MERGE, NO_DEVICE)
+    command.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="files of --csv")
+    command.add_argument(
+        "--expect", nargs="+", type=Path, metavar="IMG|DIR", help="images that must have a row"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="table to write")
+    text = "answer HTTP requests; settings are environment variables"
+    add("serve", serve, text, f"{text}: PORT, MODEL, WORKERS and those in docs/api.md", NO_DEVICE)
+    text = "the challenge's threshold baseline instead of the model"
+    _add_files(add("baseline", _baseline, text, f"predict with {text}", NO_DEVICE))
+    return parser
+
+
+def _add_files(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", nargs="+", type=Path, metavar="IMG|DIR", help="what to segment")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for masks")
     command.add_argument(
         "--overlay", action="store_true", help="also write NAME_overlay.png, the mask in colour"
     )
     command.add_argument("--csv", type=Path, metavar="FILE", help="write what is in each mask")
-    command.add_argument("--url", help="ask this server, such as http://127.0.0.1:8000")
+    command.add_argument("--shard", metavar="I/N", help=shards.HELP)
     command.add_argument(
         "--jobs",
         type=_positive,
@@ -128,7 +180,6 @@ def _parser() -> argparse.ArgumentParser:
         help="images at once, each in a process of its own (default: one for each CPU; with "
         "--url 2)",
     )
-    return parser
 
 
 def _positive(text: str) -> int:
@@ -137,12 +188,57 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def serve(arguments: argparse.Namespace) -> int:
+    """Become the server: gunicorn with its configuration, wherever it was started."""
+    Settings.read()  # tells now what is wrong with them
+    config = next(
+        path
+        for folder in (PROJECT, PROJECT.parent)
+        if (path := folder / "gunicorn.conf.py").is_file()
+    )
+    paths = [os.fspath(PROJECT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "gunicorn", "-c", os.fspath(config), "serve.app:app"]
+    os.execve(sys.executable, command, environ)
+
+
+def merge(arguments: argparse.Namespace) -> int:
+    """Do what `merge` was asked for; return the exit code."""
+    files.check_outputs(arguments.tables, [arguments.out], "a table")
+    table.check_place(arguments.out, "--out")
+    expected = find_images(arguments.expect).images if arguments.expect else None
+    try:
+        rows, faults = table.merge(arguments.tables, expected, arguments.out)
+    except OSError as error:
+        raise UsageError(files.reason(error)) from error
+    print(f"{_counted(rows, 'row')} of {_counted(len(arguments.tables), 'table')}")
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _baseline(arguments: argparse.Namespace) -> int:
+    os.environ["MODEL"] = BASELINE
+    arguments.url = arguments.operating_point = None
+    return predict(arguments)
+
+
 def predict(arguments: argparse.Namespace) -> int:
-    """Do what `python -m serve predict` was asked for; return the exit code.
+    """Do what `predict` was asked for; return the exit code.
 
     Raises `UsageError`, `ArtifactError` and `SettingsError` before anything was written.
     """
-    tasks = find_tasks(arguments.images, arguments.out, arguments.overlay)
+    shard = shards.parse(arguments.shard) if arguments.shard else None
+    found = find_images(arguments.images)
+    tasks = make_tasks(found.images, arguments.out, arguments.overlay)
+    if shard:
+        tasks = [task for task in tasks if shard.takes(task.image.name)]
+        print(f"shard {shard}: {len(tasks)} of {_counted(len(found.images), 'image')}")
+    tables = [arguments.csv] if arguments.csv else []
+    outputs = tables + [path for task in tasks for path in task.outputs]
+    files.check_outputs(found.images, outputs, "an image")
+    for path in tables:
+        table.check_place(path, "--csv")
     settings = Settings.read()
     jobs = arguments.jobs or (2 if arguments.url else available_cpus())
     plan = Plan(
@@ -151,50 +247,72 @@ def predict(arguments: argparse.Namespace) -> int:
         max_pixels=settings.max_pixels,
         url=arguments.url,
         api_key=settings.api_key,
+        operating_point=arguments.operating_point,
     )
-    if plan.url:
-        remote.check(plan.url)
-    else:
-        batch.open_model(plan)  # tells now what each worker would stumble over
-    if arguments.csv and arguments.csv.is_dir():
-        raise UsageError(f"--csv {arguments.csv} is a folder")
-    for folder in filter(None, (arguments.out, arguments.csv and arguments.csv.parent)):
+    provenance = batch.identify(plan)  # tells now what each worker would stumble over
+    check_foreign(tasks)
+    for folder in (arguments.out, *(path.parent for path in tables)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            files.remove_stale(folder)
         except OSError as error:
             raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    return _run(tasks, plan, jobs, arguments.csv)
+    for note in found.notes():
+        print(f"note: {note}", file=sys.stderr)
+    return _run(tasks, plan, provenance, jobs, arguments.csv, str(shard or ""))
 
 
-def _run(tasks: list[Task], plan: Plan, jobs: int, table: Path | None) -> int:
-    """Do what is not done, say how it went, write the `table`; return the exit code."""
-    done = sum(task.is_done for task in tasks)
+def _run(
+    tasks: list[Task],
+    plan: Plan,
+    provenance: Provenance,
+    jobs: int,
+    csv: Path | None,
+    shard: str,
+) -> int:
+    """Do what is not done, say how it went, write the table `csv`; return the exit code."""
+    todo = [task for task in tasks if not task.is_done(provenance)]
+    done, written, failed, code = len(tasks) - len(todo), 0, 0, 0
+    rows: dict[Path, str] = {}
+    stopped = False
     # What is done is only looked at again for the table.
-    todo = [task for task in tasks if table or not task.is_done]
-    outcomes: dict[Task, Outcome] = {}
-    code = 0
-    progress = Progress(len(todo))
+    progress = Progress(len(tasks if csv else todo))
     try:
-        with closing(batch.outcomes(todo, plan, jobs)) as finished:
-            for outcome in finished:
-                outcomes[outcome.task] = outcome
+        with closing(batch.outcomes(tasks if csv else todo, plan, provenance, jobs)) as outcomes:
+            for outcome in outcomes:
+                image = outcome.task.image
+                if csv:
+                    rows[image] = table.row(outcome, provenance, shard)
+                for warning in outcome.warnings:
+                    progress.say(f"warning: {image}: {warning}")
                 if outcome.fault:
-                    progress.say(f"error: {outcome.task.image}: {outcome.fault}")
+                    about = "" if outcome.fatal else f"{image}: "
+                    progress.say(f"error: {about}{outcome.fault}")
                     code = 1
+                failed += bool(outcome.fault)
+                written += outcome.seconds is not None
                 progress.step()
+                if stopped := outcome.fatal:
+                    break
     except KeyboardInterrupt:
         code = 130
+        # Some masks were written of which no worker could tell any more.
+        written = sum(task.is_done(provenance) for task in todo)
     progress.close()
-    failed = sum(bool(outcome.fault) for outcome in outcomes.values())
-    # When interrupted, some masks were written of which no worker could tell any more.
-    written = sum(task.is_done for task in tasks) - done
-    print(f"{written} masks written, {done} were there before, {failed} failed")
-    if table:
+    were = f"{done} {'was' if done == 1 else 'were'} there before"
+    print(f"{_counted(written, 'mask')} written, {were}, {failed} failed")
+    if csv:
         try:
-            write_table(table, (outcomes[task] for task in tasks if task in outcomes))
+            table.write(csv, (rows[task.image] for task in tasks if task.image in rows))
         except OSError as error:
-            print(f"error: {table}: {error.strerror}", file=sys.stderr)
+            print(f"error: {files.reason(error)}", file=sys.stderr)
             code = code or 1
     if code == 130:
         print("interrupted; the same command goes on from here", file=sys.stderr)
+    elif stopped:
+        print("stopped; the same command goes on from here", file=sys.stderr)
     return code
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import json
+import secrets
 import time
 import urllib.error
 import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -18,20 +22,27 @@ from serve.errors import UsageError
 TIMEOUT = 60  # seconds for one answer
 MOST_TRIES = 8  # of a server that says it is busy
 LONGEST_WAIT = 30  # seconds between two of them
+WRONG_KEY, WRONG_PLACE = (401, 403), (404, 405)
 
 
 class ServerError(Exception):
-    """A server that gave no mask; the message says why."""
+    """A server that gave no mask; the message says why.
+
+    `is_final` where no other image would get one either.
+    """
+
+    def __init__(self, message: str, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_final = is_final
 
 
 class RemoteSegmenter:
     """The model behind the server at `url`, with the same call as the one here."""
 
-    def __init__(self, url: str, api_key: str = "") -> None:
-        self._predict = f"{url.rstrip('/')}/predict"
-        self._headers = {"Content-Type": "application/json"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+    def __init__(self, url: str, api_key: str = "", operating_point: str | None = None) -> None:
+        self._predict = _at(url, "predict")
+        self._headers = {"Content-Type": "application/json"} | _key(api_key)
+        self._point = {"operating_point": operating_point} if operating_point else {}
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255.
@@ -39,25 +50,49 @@ class RemoteSegmenter:
         Waits and asks again while the server is busy. Raises `ServerError`, and `ContractError`
         if the answer is no mask of that shape.
         """
-        body = json.dumps({"img": contract.encode(pixels)}).encode()
+        body = json.dumps({"img": contract.encode(pixels)} | self._point).encode()
         return _read_mask(self._ask(body), pixels.shape)
 
     def _ask(self, body: bytes) -> bytes:
         for tries in range(1, MOST_TRIES + 1):
             request = urllib.request.Request(self._predict, body, self._headers)
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+                with _open(request, TIMEOUT) as answer:
                     return answer.read()
             except urllib.error.HTTPError as error:
                 with error:
                     if error.code != 503 or tries == MOST_TRIES:
-                        raise ServerError(_words(error)) from error
+                        is_final = error.code in WRONG_KEY + WRONG_PLACE
+                        raise ServerError(_words(error), is_final) from error
                     asked = error.headers.get("Retry-After", "")
                 time.sleep(min(LONGEST_WAIT, int(asked) if asked.isdigit() else tries))
             except (OSError, http.client.HTTPException) as error:
                 why = getattr(error, "reason", None) or error
                 raise ServerError(f"{self._predict} gave no answer: {why}") from error
         raise AssertionError("the last try returns or raises")
+
+
+def _at(url: str, path: str) -> str:
+    return f"{url.rstrip('/')}/{path}"
+
+
+def _key(api_key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def _open(request: urllib.request.Request, timeout: float) -> http.client.HTTPResponse:
+    """Ask, through the proxies that the environment names unless the server is on this machine."""
+    if _is_loopback(urlsplit(request.full_url).hostname or ""):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        return opener.open(request, timeout=timeout)
+    return urllib.request.urlopen(request, timeout=timeout)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
 
 
 def _words(error: urllib.error.HTTPError) -> str:
@@ -77,16 +112,40 @@ def _read_mask(answer: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def check(url: str) -> None:
-    """Raise `UsageError` unless a server answers at `url`."""
+def check(url: str, api_key: str = "") -> dict[str, Any]:
+    """Return what the server at `url` reports about itself at /api, or that it is unknown.
+
+    Raises `UsageError` unless it takes images, at this address and with this key.
+    """
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url {url!r} is no address such as http://127.0.0.1:8000")
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/healthz/live", timeout=10):
+        # Costs the server nothing, and no image: tells whether one would be let in.
+        request = urllib.request.Request(_at(url, "predict"), None, _key(api_key), method="OPTIONS")
+        with _open(request, 10):
             pass
     except urllib.error.HTTPError as error:
         with error:
-            return  # something answers; what it makes of an image will be seen
-    except (OSError, ValueError) as error:
+            if error.code in WRONG_KEY:
+                wrong = (
+                    "does not take the key in API_KEY" if api_key else "wants a key: set API_KEY"
+                )
+                raise UsageError(f"the server at {url} {wrong}") from error
+            if error.code in WRONG_PLACE:
+                base = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+                raise UsageError(
+                    f"the server takes no images at {_at(url, 'predict')} ({error.code}); give its "
+                    f"base URL, such as --url {base}"
+                ) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", None) or error
         raise UsageError(f"no server answers at {url}: {why}") from error
+    try:
+        with _open(urllib.request.Request(_at(url, "api"), None, _key(api_key)), 10) as answer:
+            about = json.load(answer)
+        if isinstance(about["model"], dict):
+            return about
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        pass
+    # Another program that keeps the contract: none of its masks can be known to be up to date.
+    return {"model": {"name": f"unknown-{secrets.token_hex(8)}"}, "version": "unknown"}

@@ -1,129 +1,155 @@
-"""What is to be made of which image file, how it went, and the table of that."""
+"""What is to be made of which image file, and how it is known that it was made."""
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
+import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serve.errors import UsageError
+from serve.errors import ContractError, UsageError
 from serve.measure import Measures
+from serve.png import SIGNATURE, decode_png
 
-COLUMNS = (
-    "image",
-    "mask",
-    "height",
-    "width",
-    "lesions",
-    "tumour_pixels",
-    "body_pixels",
-    "share_of_body",
-    "ms",
-    "fault",
-)
+LONGEST_NAME = 255  # bytes, on all usual file systems
+# A text chunk of the masks and overlays, right after the header: where it ends, and its keyword.
+HEADER = len(SIGNATURE) + 25
+KEYWORD = b"tumour-segmenter\0"
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What makes a mask: SHA-256 of the model file (or its name), version, operating point."""
+
+    model: str
+    version: str
+    operating_point: str
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str], version: str, point: str | None) -> Provenance:
+        """Read it from a model's `metadata`; `point` None is the model's default."""
+        model = metadata.get("sha256") or metadata.get("name", "unknown")
+        return cls(model, version, point or metadata.get("operating_point", ""))
+
+    def record(self, image: Path) -> str:
+        """Return what a file made of `image`, as it is now, says of itself. Raises `OSError`."""
+        found = image.stat()
+        state = {"image_size": found.st_size, "image_mtime_ns": found.st_mtime_ns}
+        return json.dumps(asdict(self) | state)
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """Where an image is and where its mask, and its overlay if wanted, go."""
+    """An image, the folder `out` for its mask, and whether an overlay is wanted beside it."""
 
     image: Path
-    mask: Path
-    overlay: Path | None
+    out: Path
+    with_overlay: bool = False
 
     @property
-    def is_done(self) -> bool:
-        """Whether all files are there and none is older than the image."""
-        try:
-            born = self.image.stat().st_mtime
-            return all(path.stat().st_mtime >= born for path in self.outputs)
-        except OSError:
-            return False
+    def mask(self) -> Path:
+        return self.out / _fitting(self.image.stem, ".png")
 
-    def stamp(self) -> None:
-        """Make the files no older than the image, even if its clock was ahead of ours."""
-        born = self.image.stat().st_mtime_ns
-        for path in self.outputs:
-            if path.stat().st_mtime_ns < born:
-                os.utime(path, ns=(born, born))
+    @property
+    def overlay(self) -> Path:
+        return self.out / _fitting(self.image.stem, "_overlay.png")
 
     @property
     def outputs(self) -> list[Path]:
         # The mask last, so that a mask that is there means that all is.
-        return [self.overlay, self.mask] if self.overlay else [self.mask]
+        return [self.overlay, self.mask] if self.with_overlay else [self.mask]
+
+    def is_done(self, provenance: Provenance) -> bool:
+        """Whether all files are there, made by `provenance` of the image as it is now."""
+        try:
+            expected = provenance.record(self.image)
+            return all(read_record(path) == expected for path in self.outputs)
+        except OSError:
+            return False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a task went: `fault` says in one line what was wrong, else all the rest is there.
 
-    `seconds` is the time for the mask alone, None where it was there before.
+    `seconds` is the time for the mask alone, None where it was there before. After a `fatal` fault
+    all other tasks would fail as well. `faulty` is the file that the fault is about.
     """
 
     task: Task
     fault: str = ""
+    fatal: bool = False
     shape: tuple[int, int] | None = None
     measures: Measures | None = None
     seconds: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
-def find_tasks(given: Iterable[Path], out: Path, overlay: bool) -> list[Task]:
-    """Return a task for each image of `given`, files and folders, with masks in `out`.
+def make_tasks(images: Iterable[Path], out: Path, overlay: bool) -> list[Task]:
+    """Return a task for each image, with masks in `out`.
 
-    Raises `UsageError` if there is no image, or if two files would be written to one place.
+    Raises `UsageError` if two images would become one mask.
     """
-    images: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() == ".png" and p.is_file())
-            if not found:
-                raise UsageError(f"{path} holds no PNG file")
-            images += found
-        elif path.is_file():
-            images.append(path)
-        else:
-            raise UsageError(f"{path}: no such file or folder")
-    taken = {image.resolve(): image for image in images}
-    tasks = [
-        Task(i, out / f"{i.stem}.png", out / f"{i.stem}_overlay.png" if overlay else None)
-        for i in images
-    ]
-    for task in tasks:
-        for path in task.outputs:
-            other = taken.setdefault(path.resolve(), task.image)
-            if other.resolve() == path.resolve():
-                raise UsageError(f"{path} would be written over an image; choose another --out")
-            if other is not task.image:
-                raise UsageError(f"{task.image} and {other} would both become {path}")
+    taken: dict[str, Path] = {}
+    tasks = []
+    for image in images:
+        if (other := taken.setdefault(image.stem, image)) is not image:
+            if other == image:
+                continue  # named twice, such as a folder and a file in it
+            raise UsageError(f"{other} and {image} would both become {out / image.stem}.png")
+        tasks.append(Task(image, out, overlay))
     return tasks
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write beside `path`, then rename: a file that is there is whole. Raises `OSError`."""
-    part = path.with_name(f"{path.name}.part")
+def check_foreign(tasks: Iterable[Task]) -> None:
+    """Raise `UsageError` if a PNG that this program did not write stands where a mask goes."""
+    foreign = [path for task in tasks for path in task.outputs if _is_foreign(path)]
+    if foreign:
+        count = f"{len(foreign)} image{'s' * (len(foreign) > 1)}"
+        raise UsageError(
+            f"{foreign[0].parent} holds {count} that this command did not write, such as "
+            f"{foreign[0].name}, and would write over; choose another --out, or remove them"
+        )
+
+
+def _is_foreign(path: Path) -> bool:
+    if not path.is_file() or read_record(path):
+        return False
     try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        decode_png(path.read_bytes(), 2**31)
+    except (ContractError, OSError):
+        return False  # what a crash left
+    return True
 
 
-def write_table(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write one row of CSV for each of `outcomes`. Raises `OSError`."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for outcome in outcomes:
-        row = {"image": outcome.task.image, "mask": outcome.task.mask, "fault": outcome.fault}
-        if counted := outcome.measures:
-            row["height"], row["width"] = outcome.shape
-            row["lesions"] = counted.lesions
-            row["tumour_pixels"], row["body_pixels"] = counted.tumour_pixels, counted.body_pixels
-            row["share_of_body"] = f"{counted.share_of_body:.6f}"
-        if outcome.seconds is not None:
-            row["ms"] = f"{1000 * outcome.seconds:.1f}"
-        writer.writerow(row)
-    write(path, text.getvalue().encode())
+def add_record(png: bytes, record: str) -> bytes:
+    """Return `png` with `record`, ASCII, as a text chunk after its header."""
+    content = b"tEXt" + KEYWORD + record.encode("ascii")
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return png[:HEADER] + chunk + png[HEADER:]
+
+
+def read_record(path: Path) -> str:
+    """Return what `add_record` wrote into the file at `path`, empty if nothing is there."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(2048)[HEADER:]
+    except OSError:
+        return ""
+    if begin[4:8] != b"tEXt" or not begin[8:].startswith(KEYWORD):
+        return ""
+    length = int.from_bytes(begin[:4], "big")
+    return begin[8 + len(KEYWORD) : 8 + length].decode("ascii", "replace")
+
+
+def _fitting(stem: str, ending: str) -> str:
+    """Return a file name of `stem` and `ending`, cut and told apart by a hash if too long."""
+    encoded = os.fsencode(stem)
+    if len(encoded) + len(ending) <= LONGEST_NAME:
+        return stem + ending
+    ending = f"~{hashlib.sha256(encoded).hexdigest()[:8]}{ending}"
+    return encoded[: LONGEST_NAME - len(ending)].decode("utf-8", "ignore") + ending
