@@ -68,7 +68,7 @@ def label_name(name: str) -> str:
 def find_cases(data: Path, controls: bool = False) -> tuple[list[Case], list[str]]:
     """(cases, notes): all patients, with `controls` also all controls, by name.
 
-    The notes are lines that name the files that are ignored. Raises UsageError where an image has
+    The notes are lines that name the files that are ignored. Raises UsageError where a patient has
     no label or there is none.
     """
     images = _images(data, "patients/imgs")
@@ -77,12 +77,17 @@ def find_cases(data: Path, controls: bool = False) -> tuple[list[Case], list[str
     cases, used = [], set()
     for image in images.images:
         label = by_name.get(label_name(image.stem)) or by_name.get(image.stem)
-        if label is None:
+        if label is None and image.stem.startswith(PATIENT):
             raise UsageError(
                 f"{image} has no label {data / 'patients/labels' / label_name(image.stem)}.png"
             )
+        if label is None:
+            images.ignore(image, f"images without a label, whose names do not begin with {PATIENT}")
+            continue
         used.add(label)
         cases.append(Case(image.stem, image, label))
+    if not cases:
+        raise UsageError("; ".join([f"no patient in {data}", *images.notes()]))
     for path in found_labels.images:
         if path not in used:
             found_labels.ignore(path, "labels without an image")

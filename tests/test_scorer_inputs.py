@@ -73,6 +73,7 @@ def test_what_is_not_taken_is_counted_and_named(data: Path, capsys) -> None:
         (data / name).write_bytes(b"AppleDouble")
     (data / "patients/imgs/notes.txt").write_text("")
     (data / "patients/imgs/more").mkdir()
+    Image.fromarray(GREY).save(data / "patients/imgs/overview.png")
     (data / "controls/imgs/control_001.jpg").write_bytes(b"")
     Image.fromarray(TRUTH).save(data / "patients/labels/segmentation_009.png")
     with fake_server(perfect) as url:
@@ -80,7 +81,13 @@ def test_what_is_not_taken_is_counted_and_named(data: Path, capsys) -> None:
     said = capsys.readouterr().out
     assert "scored        1 of 1 patients" in said
     assert re.search(r"ignored .*labels without an image.*segmentation_009.png", said)
-    for name in ("._patient_000.png", "._segmentation_000.png", "notes.txt", "more"):
+    for name in (
+        "._patient_000.png",
+        "._segmentation_000.png",
+        "notes.txt",
+        "more",
+        "overview.png",
+    ):
         assert name in said
     assert "control_001.jpg" in said
 
