@@ -23,6 +23,7 @@ from werkzeug.exceptions import (
 from serve import STARTED, __version__, contract, guard, metrics, record
 from serve.body import posted
 from serve.contract import ContractError
+from serve.measure import BODY_BELOW, share_warning
 from serve.page import page
 from serve.phantom import phantom
 from serve.segmenter import (
@@ -72,6 +73,8 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
     app = Flask(__name__, static_folder=None)
     app.extensions["turns"] = turns
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    app.config["MAX_PIXELS"] = settings.max_pixels
+    trained_on_hashes = frozenset(segmenter.trained_on)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.register_blueprint(page)
@@ -91,7 +94,8 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
         with turns.place():
             img, point = posted()
             check_operating_point(segmenter.operating_points, point)
-            pixels = contract.decode(img, settings.max_pixels)
+            image = contract.decode_image(img, settings.max_pixels)
+            pixels = image.pixels
             stages.done("decode")
             record.note(height=pixels.shape[0], width=pixels.shape[1])
             with turns.turn(pixels.size, until):
@@ -101,6 +105,13 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
             response = jsonify(img=contract.encode(mask))
             stages.done("encode")
         response.headers["Server-Timing"] = str(stages)
+        body = np.count_nonzero(pixels < BODY_BELOW)
+        doubts = [*image.notes, share_warning(np.count_nonzero(mask), body)]
+        if warning := "; ".join(filter(None, doubts)):
+            record.note(warning=warning)
+            response.headers["X-Warning"] = warning.encode("ascii", "replace").decode()
+        if trained_on_hashes and contract.image_hash(pixels) in trained_on_hashes:
+            response.headers["X-Trained-On"] = "true"
         return response
 
     @app.get("/api")

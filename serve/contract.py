@@ -34,6 +34,7 @@ __all__ = [
     "image_hash",
     "max_characters",
     "read_image",
+    "unpack",
 ]
 
 DATA_URL = re.compile(r"\s*data:([^,;]*)([^,]*),", re.IGNORECASE)
@@ -60,6 +61,14 @@ def decode(img: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def decode_image(img: str, max_pixels: int = MAX_PIXELS) -> GreyImage:
     """Turn a base64 PNG into grey pixels, uint8 H×W, dark = hot, and doubts about them.
 
+    See `unpack` for what is understood. Raises `ContractError`.
+    """
+    return read_image(unpack(img, max_pixels), max_pixels)
+
+
+def unpack(img: str, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Turn base64 into the bytes of a PNG of at most `max_pixels`, as far as its header says.
+
     Plain base64 is expected; a `data:image/png;base64,` prefix, white space, the url-safe
     alphabet and missing padding are understood. Raises `ContractError`.
     """
@@ -83,7 +92,7 @@ def decode_image(img: str, max_pixels: int = MAX_PIXELS) -> GreyImage:
     if len(beginning) == HEADER:  # before memory is spent on what will be refused
         read_header(_unpack(beginning), max_pixels)
     text = _plain(img)
-    return read_image(_unpack(text + b"=" * (-len(text) % 4)), max_pixels)
+    return _unpack(text + b"=" * (-len(text) % 4))
 
 
 def _plain(img: str) -> bytes:

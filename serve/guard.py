@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import Unauthorized
 
 # What costs work or tells about others; the rest is for everyone.
-GUARDED = ("predict", "metrics")
+GUARDED = ("predict", "metrics", "page.label", "page.image", "page.key")
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from flask import Blueprint, Response, abort
+import numpy as np
+from flask import Blueprint, Response, abort, current_app, jsonify
 
 from serve import contract
+from serve.body import posted
+from serve.labels import decode_label
 from serve.phantom import phantom
 
 # What `phantom` draws for examples 1, 2 and 3: a trunk, a trunk without a tumour, a whole body.
@@ -35,6 +38,29 @@ def example(number: int) -> Response:
 @page.get("/examples/<int:number>_truth.png")
 def example_truth(number: int) -> Response:
     return _png(number, truth=True)
+
+
+@page.post("/label")
+def label() -> Response:
+    """Read a label as strictly as training does: {"img": base64 PNG} -> {"img": mask}."""
+    with current_app.extensions["turns"].place():
+        limit = current_app.config["MAX_PIXELS"]
+        marked = decode_label(contract.unpack(posted().img, limit), limit)
+        return jsonify(img=contract.encode(np.where(marked, np.uint8(255), np.uint8(0))))
+
+
+@page.post("/image")
+def image() -> Response:
+    """Return the grey pixels that /predict reads; browsers read some PNGs otherwise."""
+    with current_app.extensions["turns"].place():
+        pixels = contract.decode(posted().img, current_app.config["MAX_PIXELS"])
+        return jsonify(img=contract.encode(pixels))
+
+
+@page.get("/key")
+def key() -> Response:
+    """Tell whether a request like this one is served, before an image is sent: 204, else 401."""
+    return Response(status=204)
 
 
 def _png(number: int, truth: bool) -> Response:

@@ -47,7 +47,7 @@ BOOT = 30
 WARNING = (0.9, 3.0)
 # Seconds between two looks at what took too long.
 SWEEP = 0.25
-PREDICT = "/predict"
+FOR_IMAGES = ("/predict", "/label", "/image")
 HEAD_TOO_LONG = (431, "request_header_fields_too_large", "the headers are too many or too long")
 
 
@@ -125,7 +125,7 @@ class Connection(TConn):
             return None
         except Exception:  # the thread will meet the same, and answers it
             return 0
-        self.for_model = request.path == PREDICT and request.method == "POST"
+        self.for_model = request.path in FOR_IMAGES and request.method == "POST"
         body = request.body.reader
         # A chunked body is refused, and so is one that is too long: there is nothing to wait for.
         if not isinstance(body, LengthReader) or body.length > self._max_body:

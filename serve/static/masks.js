@@ -1,29 +1,10 @@
-// Pixels and what is counted in them. Nothing here knows the page or the server.
+// Masks and what is counted in them. Nothing here knows the page or the server.
 
 // Darker than this is body; what is lighter is noise of the air around it.
 const BODY_BELOW = 250;
 
 // What a pixel is in a comparison of mask and truth.
-export const NOTHING = 0, HIT = 1, EXTRA = 2, MISSED = 3;
-
-/** Grey pixels of a PNG, decoded as the server does it: transparent over white, luminance.
- *  Resolves to {width, height, grey: Uint8Array of height*width}; rejects if it is no image. */
-export async function readGrey(blob) {
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
-  const { width, height } = bitmap;
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "white";
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  const { data } = context.getImageData(0, 0, width, height);
-  const grey = new Uint8Array(width * height);
-  for (let i = 0, p = 0; i < grey.length; i++, p += 4) {
-    grey[i] = (299 * data[p] + 587 * data[p + 1] + 114 * data[p + 2] + 500) / 1000;
-  }
-  return { width, height, grey };
-}
+export const NOTHING = 0, TP = 1, FP = 2, FN = 3;
 
 /** How many pixels are body. */
 export function bodyArea(grey) {
@@ -32,43 +13,52 @@ export function bodyArea(grey) {
   return area;
 }
 
-/** Pixels of each lesion, largest first; pixels that touch at a side or corner are one lesion. */
-export function lesionAreas(mask, width) {
+/** Groups of marked pixels, largest first: {area, box: [left, top, right, bottom], met}.
+ *  Pixels that touch at a side or corner are one group; `right` and `bottom` are outside.
+ *  `met`: whether a pixel of the group is marked in `other` as well. */
+export function lesions(mask, width, other = null) {
   const left = Uint8Array.from(mask);
   const height = mask.length / width;
-  const areas = [];
+  const found = [];
   for (let start = 0; start < left.length; start++) {
     if (!left[start]) continue;
     left[start] = 0;
-    const found = [start];
-    for (let next = 0; next < found.length; next++) {
-      const x = found[next] % width, y = (found[next] - x) / width;
+    const group = [start];
+    const box = [width, height, 0, 0];
+    let met = false;
+    for (let next = 0; next < group.length; next++) {
+      const x = group[next] % width, y = (group[next] - x) / width;
+      met ||= Boolean(other?.[group[next]]);
+      box[0] = Math.min(box[0], x);
+      box[1] = Math.min(box[1], y);
+      box[2] = Math.max(box[2], x + 1);
+      box[3] = Math.max(box[3], y + 1);
       for (let ny = Math.max(0, y - 1); ny <= Math.min(height - 1, y + 1); ny++) {
         for (let nx = Math.max(0, x - 1); nx <= Math.min(width - 1, x + 1); nx++) {
           const neighbour = ny * width + nx;
           if (left[neighbour]) {
             left[neighbour] = 0;
-            found.push(neighbour);
+            group.push(neighbour);
           }
         }
       }
     }
-    areas.push(found.length);
+    found.push({ area: group.length, box, met });
   }
-  return areas.sort((a, b) => b - a);
+  return found.sort((a, b) => b.area - a.area);
 }
 
-/** {kinds, hit, extra, missed, dice} of two masks of the same size; two empty ones have Dice 1. */
+/** {kinds, tp, fp, fn, dice} of two masks of the same size; two empty ones have Dice 1. */
 export function compare(mask, truth) {
   const kinds = new Uint8Array(mask.length);
   const count = [0, 0, 0, 0];
   for (let i = 0; i < mask.length; i++) {
-    kinds[i] = mask[i] ? (truth[i] ? HIT : EXTRA) : truth[i] ? MISSED : NOTHING;
+    kinds[i] = mask[i] ? (truth[i] ? TP : FP) : truth[i] ? FN : NOTHING;
     count[kinds[i]]++;
   }
-  const [, hit, extra, missed] = count;
-  const total = 2 * hit + extra + missed;
-  return { kinds, hit, extra, missed, dice: total ? (2 * hit) / total : 1 };
+  const [, tp, fp, fn] = count;
+  const total = 2 * tp + fp + fn;
+  return { kinds, tp, fp, fn, dice: total ? (2 * tp) / total : 1 };
 }
 
 /** `kinds` without what is surrounded by its own kind at all four sides. */

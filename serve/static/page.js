@@ -1,88 +1,87 @@
 // The page: files come in, are asked about two at a time, and the chosen one is shown.
 
-import { bodyArea, compare, EXTRA, HIT, lesionAreas, MISSED, outline, readGrey } from "./masks.js";
-import { Fault, predict, setKey } from "./server.js";
+import { bodyArea, compare, lesions } from "./masks.js";
+import { readGrey } from "./png.js";
+import * as server from "./server.js";
+import { by, element, imagesOf, session, stem } from "./session.js";
+import {
+  downloadOverlay, showOverlay, showZoom, zoomAt, zoomBy, zoomToFit, zoomToNext,
+} from "./viewer.js";
+import {
+  changed, choose, downloadAll, downloadTable, drawThumbnail, list, remove, showIgnored, sort,
+  step, undo,
+} from "./worklist.js";
 
 const AT_ONCE = 2;
-// Bright, since most of what they are laid over is black.
-const MASK = [255, 77, 208];
-const COLOURS = { [HIT]: [40, 205, 100], [EXTRA]: [255, 69, 58], [MISSED]: [61, 140, 255] };
-const ZOOMS = [0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8];
-const TRUTH_NAMES = [
-  [/^segmentation_(.+)$/, "patient_$1"],
-  [/^(.+)_(?:mask|truth)$/, "$1"],
-];
-
-const by = (id) => document.getElementById(id);
-const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
-const stem = (name) => name.replace(/\.png$/i, "");
-
-// Each: {name, file, truthFile, state: waiting|running|done|failed, words, status, item,
-// and once done: width, height, mask, png, seconds, modelSeconds, areas, body, truth, note}.
-let cases = [];
-let chosen = null;
-let zoom = null; // null fits the image into the stage
-let stopped = new AbortController();
+let follow = false; // whether the page moves to the picture once it is there
+let ready = false; // nothing is asked before it is known which key and operating points there are
 
 // Files in
 
-function truthOf(name) {
-  for (const [pattern, image] of TRUTH_NAMES) {
-    if (pattern.test(stem(name))) return stem(name).replace(pattern, image);
-  }
-  return null;
-}
-
 /** Add images, each with its truth if that came along, now or earlier. */
 function add(files) {
-  const truths = files.filter((file) => truthOf(file.name));
-  const images = files.filter((file) => !truthOf(file.name));
-  const first = cases.length;
-  for (const file of images) cases.push(listed({ name: file.name, file, state: "waiting" }));
+  const truths = files.filter((file) => imagesOf(file.name));
+  const images = files.filter((file) => !imagesOf(file.name));
+  const fresh = images.map((file) => list({ name: file.name, file, state: "waiting" }));
   for (const file of truths) {
-    const image = cases.findLast((c) => c.file && stem(c.name) === truthOf(file.name));
-    if (!image) {
-      const words = `This looks like a truth mask, but ${truthOf(file.name)}.png is not here. ` +
-        "Drop both together.";
-      cases.push(listed({ name: file.name, truthFile: file, state: "failed", status: 400, words }));
-      continue;
+    const names = imagesOf(file.name);
+    const image = session.cases.findLast((c) => c.file && names.includes(stem(c.name)));
+    if (image) {
+      giveTruth(image, file);
+    } else {
+      const words = `This looks like a truth mask, but ${names.at(-1)}.png is not here. ` +
+        "Add both together.";
+      fresh.push(list({ name: file.name, truthFile: file, state: "failed", status: 400, words }));
     }
-    image.truthFile = file;
-    if (image.state === "done") readTruth(image).then(() => changed(image));
   }
-  for (const image of images) adoptTruth(cases.find((c) => c.file === image));
-  if (cases.length > first && (!chosen || images.length === 1)) choose(cases[first]);
-  for (const one of cases.slice(first)) changed(one);
+  for (const image of fresh.filter((c) => c.file)) adoptTruth(image);
+  const left = fresh.filter((c) => session.cases.includes(c));
+  if (left.length && (!session.chosen || images.length === 1)) choose(left[0]);
+  for (const one of left) changed(one);
+  sort();
   by("files").value = "";
+  // Where list and picture do not stand side by side, the picture is what people want to see.
+  follow = left.length && matchMedia("(max-width: 60rem)").matches;
   work();
+}
+
+/** Give an image its truth, and show the comparison. */
+function giveTruth(image, file) {
+  Object.assign(image, { truthFile: file, truthMask: null });
+  session.compare = true;
+  if (image.state !== "done") return;
+  choose(image);
+  readTruth(image, new AbortController().signal).then(() => changed(image));
 }
 
 /** A truth that came before its image is no case of its own any more. */
 function adoptTruth(image) {
-  const alone = cases.find((c) => !c.file && truthOf(c.name) === stem(image.name));
+  const alone = session.cases.find((c) => !c.file && imagesOf(c.name).includes(stem(image.name)));
   if (!alone) return;
-  image.truthFile = alone.truthFile;
   alone.item.remove();
-  cases = cases.filter((c) => c !== alone);
-  if (chosen === alone) choose(image);
+  session.cases = session.cases.filter((c) => c !== alone);
+  giveTruth(image, alone.truthFile);
+  if (session.chosen === alone) choose(image);
 }
 
-/** All files of a drop, those in folders too. */
+/** All files of a drop, those in folders too, and the names of what was left out of folders. */
 async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
-  const files = [];
+  const files = [], ignored = [];
+  if (!entries.some((entry) => entry.isDirectory)) return { files: [...transfer.files], ignored };
   while (entries.length) {
     const entry = entries.shift();
-    if (entry.isFile && /\.png$/i.test(entry.name)) {
-      files.push(await new Promise((done, fail) => entry.file(done, fail)));
-    } else if (entry.isDirectory) {
+    if (entry.isDirectory) {
       const reader = entry.createReader();
       const read = () => new Promise((done, fail) => reader.readEntries(done, fail));
       for (let some = await read(); some.length; some = await read()) entries.push(...some);
+    } else if (/\.png$/i.test(entry.name) && !entry.name.startsWith("._")) {
+      files.push(await new Promise((done, fail) => entry.file(done, fail)));
+    } else {
+      ignored.push(entry.name);
     }
   }
-  return files;
+  return { files, ignored };
 }
 
 async function example(number) {
@@ -95,20 +94,21 @@ async function example(number) {
   try {
     add(await Promise.all(files));
   } catch {
-    by("status").textContent = "The drawn patient could not be fetched from the server.";
-    by("worklist").hidden = false;
+    by("removed").querySelector("span").textContent =
+      "The synthetic phantom could not be fetched from the server.";
   }
 }
 
 // Work
 
 function work() {
-  while (cases.filter((c) => c.state === "running").length < AT_ONCE) {
-    const next = cases.find((c) => c.state === "waiting");
+  if (!ready || session.locked) return;
+  while (session.cases.filter((c) => c.state === "running").length < AT_ONCE) {
+    const next = session.cases.find((c) => c.state === "waiting");
     if (!next) break;
     next.state = "running";
     changed(next);
-    segment(next, stopped.signal).then(work);
+    segment(next).then(work);
   }
 }
 
@@ -121,340 +121,208 @@ function askAgain(some) {
 }
 
 /** Ask for one mask and count in it; never rejects. */
-async function segment(one, signal) {
+async function segment(one) {
+  one.stop = new AbortController();
+  const { signal } = one.stop;
+  const point = session.point;
   try {
     const busy = (seconds) => {
       one.words = `The server is busy; asking again in ${Math.ceil(seconds)} s.`;
       changed(one);
     };
-    const { png, seconds, modelSeconds } = await predict(one.file, signal, busy);
-    const { width, height, grey } = await readGrey(png);
+    const answer = await server.predict(one.file, point, signal, busy);
+    const { width, height, grey } = await readGrey(answer.png);
     const mask = grey.map((value) => (value > 127 ? 1 : 0));
-    const image = await readGrey(one.file);
-    const areas = lesionAreas(mask, width);
-    Object.assign(one, { png, seconds, modelSeconds, width, height, mask, areas });
-    one.body = bodyArea(image.grey);
-    await readTruth(one);
+    const image = await readGrey(one.file, (file) => server.readImage(file, signal));
+    if (signal.aborted) return;
+    Object.assign(one, answer, { width, height, mask, point, body: bodyArea(image.grey) });
+    await readTruth(one, signal);
+    if (signal.aborted) return;
     drawThumbnail(one, image);
-    one.state = "done";
+    Object.assign(one, { state: "done", words: null });
+    if (point !== session.point) one.state = "waiting"; // it was changed meanwhile
   } catch (error) {
     if (signal.aborted) return;
-    one.state = "failed";
-    one.words = error instanceof Fault ? error.message : "This browser cannot read the image.";
-    one.status = error.status ?? 400;
-  }
-  if (!signal.aborted) changed(one);
-}
-
-/** Compare with the truth that was dropped along, or note why that cannot be done. */
-async function readTruth(one) {
-  one.truth = one.note = null;
-  if (!one.truthFile) return;
-  const name = one.truthFile.name;
-  try {
-    const { width, height, grey } = await readGrey(one.truthFile);
-    if (width !== one.width || height !== one.height) {
-      one.note = `${name} is ${width}×${height}, the image ${one.width}×${one.height}: ` +
-        "they cannot be compared.";
-    } else if (grey.some((value) => value > 4 && value < 251)) {
-      one.note = `${name} holds other values than 0 and 255: it is no mask.`;
+    if (error.status === 401) {
+      one.state = "waiting";
+      lock();
     } else {
-      one.truth = compare(one.mask, grey.map((value) => (value > 127 ? 1 : 0)));
+      one.state = "failed";
+      one.words = error instanceof server.Fault ? error.message
+        : "This browser cannot read the image.";
+      one.status = error.status ?? 400;
     }
-  } catch {
-    one.note = `${name} is no image that this browser can read.`;
   }
+  changed(one);
+  if (one !== session.chosen || !follow) return;
+  follow = false;
+  by("viewer").scrollIntoView();
 }
 
-// The list
-
-function listed(one) {
-  one.item = by("case").content.cloneNode(true).querySelector("li");
-  one.item.querySelector(".case-name").textContent = one.name;
-  one.item.querySelector("button").addEventListener("click", () => choose(one));
-  by("cases").append(one.item);
-  return one;
-}
-
-function stateWords(one) {
-  if (one.state === "waiting") return "waiting";
-  if (one.state === "running") return one.words ? "server is busy" : "segmenting …";
-  if (one.state === "failed") return "failed";
-  const found = one.areas.length ? count(one.areas.length, "lesion") : "no lesion";
-  return one.truth ? `${found}, Dice ${one.truth.dice.toFixed(2)}` : found;
-}
-
-/** Bring list, progress and viewer up to date with a case. */
-function changed(one) {
-  one.item.dataset.state = one.state;
-  one.item.querySelector(".case-state").textContent = stateWords(one);
-  const failed = cases.filter((c) => c.state === "failed").length;
-  const done = cases.filter((c) => c.state === "done");
-  const scores = done.filter((c) => c.truth).map((c) => c.truth.dice);
-  const finished = done.length + failed;
-  const all = finished === cases.length;
-  const words = [all ? count(cases.length, "image") : `${finished} of ${cases.length} done`];
-  if (failed) words.push(`${failed} failed`);
-  if (scores.length) {
-    const mean = scores.reduce((sum, dice) => sum + dice, 0) / scores.length;
-    words.push(`mean Dice ${mean.toFixed(3)} over ${scores.length}`);
+/** Compare with the truth that came along, or note why that cannot be done; never rejects. */
+async function readTruth(one, signal) {
+  one.truth = one.note = null;
+  try {
+    if (one.truthFile) one.truthMask ??= await readGrey(await server.readLabel(one.truthFile, signal));
+  } catch (error) {
+    one.note = `${one.truthFile.name} cannot be compared. ${error.message}`;
   }
-  by("progress").max = Math.max(1, cases.length);
-  by("progress").value = finished;
-  by("progress").hidden = all;
-  by("status").textContent = words.join(", ");
-  if (one === chosen) show();
-}
-
-function choose(one) {
-  chosen = one;
-  for (const other of cases) {
-    const current = other === one;
-    other.item.querySelector("button").setAttribute("aria-current", current);
-    if (current) other.item.scrollIntoView({ block: "nearest", inline: "nearest" });
+  const { width, height, grey } = one.truthMask ?? {};
+  if (grey && (width !== one.width || height !== one.height)) {
+    one.note = `${one.truthFile.name} is ${width}×${height}, the image ${one.width}×${one.height}: ` +
+      "they cannot be compared.";
+  } else if (grey) {
+    one.truth = compare(one.mask, grey);
   }
-  const started = cases.length > 0;
-  document.body.classList.toggle("started", started);
-  by("worklist").hidden = by("viewer").hidden = !started;
-  if (started) show();
+  one.lesions = lesions(one.mask, one.width, one.truth && grey);
+  one.missed = one.truth ? lesions(grey, one.width, one.mask).filter(({ met }) => !met) : [];
 }
 
-function clear() {
-  stopped.abort();
-  stopped = new AbortController();
-  cases = [];
-  by("cases").replaceChildren();
-  choose(null);
-  by("files").focus();
+// Key and operating point
+
+/** Ask for the key, and for nothing else until it is there. */
+function lock() {
+  if (session.locked) return;
+  session.locked = true;
+  by("key").hidden = false;
+  for (const one of session.cases) changed(one);
 }
 
-function drawThumbnail(one, { width, height, grey }) {
-  const canvas = one.item.querySelector("canvas");
-  const scale = Math.min(canvas.width / width, canvas.height / height);
-  const context = canvas.getContext("2d");
-  const place = [
-    (canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2,
-    width * scale, height * scale,
-  ];
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(paint(grey, width, (value) => [value, value, value, 255]), ...place);
-  context.drawImage(paint(one.mask, width, (marked) => marked && [...MASK, 255]), ...place);
-}
-
-// The viewer
-
-function show() {
-  const one = chosen;
-  by("name").textContent = one.name;
-  by("size").textContent = one.width ? `${one.width} × ${one.height} pixels` : "";
-  by("fault").hidden = one.state !== "failed";
-  // What the sender did wrong stays wrong, unless it was the key.
-  by("retry").hidden = one.state !== "failed" || (one.status > 0 && one.status < 500);
-  by("key").hidden = one.state !== "failed" || one.status !== 401;
-  by("fault").textContent = one.state === "failed" ? one.words : "";
-  by("waiting").hidden = one.state !== "waiting" && one.state !== "running";
-  by("waiting").textContent = one.words ?? (one.state === "running" ? "Segmenting …" : "Waiting …");
-  by("result").hidden = one.state !== "done";
-  if (one.state !== "done") return;
-  by("show").hidden = !one.truth;
-  by("note").hidden = !one.note;
-  by("note").textContent = one.note ?? "";
-  showFacts(one);
-  showDownload(one);
-  showPicture(one);
-}
-
-function showFacts(one) {
-  const area = one.areas.reduce((sum, pixels) => sum + pixels, 0);
-  const rest = one.areas.length - 6;
-  const each = one.areas.slice(0, 6).join(", ") + (rest > 0 ? ` and ${rest} smaller` : "");
-  const ms = (seconds) => `${Math.max(1, Math.round(seconds * 1000)).toLocaleString("en")} ms`;
-  const facts = [
-    ["lesions", "Lesions", one.areas.length],
-    ["area", "Area", count(area, "pixel"), one.areas.length > 1 && `${each}`],
-    ["share", "Share of body", one.body ? `${((100 * area) / one.body).toFixed(2)} %` : "no body"],
-    ["time", "Time taken", ms(one.seconds), one.modelSeconds && `model ${ms(one.modelSeconds)}`],
-  ];
-  if (one.truth) {
-    facts.push(
-      ["dice", "Dice", one.truth.dice.toFixed(3)],
-      ["hit", "Found", count(one.truth.hit, "pixel")],
-      ["extra", "Too much", count(one.truth.extra, "pixel")],
-      ["missed", "Missed", count(one.truth.missed, "pixel")],
-    );
+async function tryKey(event) {
+  event.preventDefault();
+  let fault = "";
+  try {
+    if (!(await server.useKey(by("key-text").value.trim()))) {
+      fault = "This is not the key of this server.";
+    }
+  } catch (error) {
+    fault = error.message;
   }
-  by("facts").replaceChildren(...facts.map(([key, term, value, more]) => {
-    const row = document.createElement("div");
-    row.dataset.fact = key;
-    row.append(element("dt", term), element("dd", value));
-    if (more) row.append(element("dd", more));
-    return row;
-  }));
-}
-
-function element(tag, text) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  return made;
-}
-
-function showDownload(one) {
-  const link = by("download-mask");
-  URL.revokeObjectURL(link.href);
-  link.href = URL.createObjectURL(one.png);
-  link.download = `${stem(one.name)}_mask.png`;
-}
-
-const picked = (name) => document.querySelector(`input[name=${name}]:checked`).value;
-const againstTruth = (one) => one.truth && picked("show") === "truth";
-
-/** What is laid over the image, as a canvas of its size. */
-function overlayOf(one) {
-  const compared = againstTruth(one);
-  const kinds = compared ? one.truth.kinds : one.mask;
-  const drawn = picked("draw") === "outline" ? outline(kinds, one.width) : kinds;
-  return paint(drawn, one.width, (kind) => kind && [...(compared ? COLOURS[kind] : MASK), 255]);
-}
-
-/** A canvas of the size of `values`; `colour` gives [r, g, b, a] of a value, or 0 for none. */
-function paint(values, width, colour) {
-  const canvas = new OffscreenCanvas(width, values.length / width);
-  const context = canvas.getContext("2d");
-  const pixels = context.createImageData(canvas.width, canvas.height);
-  for (let i = 0; i < values.length; i++) {
-    const rgba = colour(values[i]);
-    if (rgba) pixels.data.set(rgba, 4 * i);
+  by("key-fault").textContent = fault;
+  by("key-fault").hidden = !fault;
+  if (fault) {
+    by("key-text").select();
+    return;
   }
-  context.putImageData(pixels, 0, 0);
-  return canvas;
+  session.locked = false;
+  by("key").hidden = true;
+  for (const one of session.cases) changed(one);
+  work();
 }
 
-async function showPicture(one) {
-  const { grey } = await readGrey(one.file);
-  if (one !== chosen) return; // another was chosen meanwhile
-  for (const canvas of [by("image"), by("overlay")]) {
-    canvas.width = one.width;
-    canvas.height = one.height;
+/** Offer the operating points of the model, if it has several, and what each costs. */
+function offerPoints() {
+  const names = Object.keys(session.points);
+  if (names.length < 2) return;
+  session.point = names.includes(session.model.operating_point) ? session.model.operating_point
+    : names[0];
+  const order = ["sensitive", "balanced", "specific"];
+  names.sort((a, b) => order.indexOf(a) - order.indexOf(b));
+  for (const name of names) {
+    const { dice, specificity } = session.points[name];
+    const words = [];
+    if (dice !== undefined) words.push(`Dice ${dice.toFixed(3)}`);
+    if (specificity !== undefined) words.push(`specificity ${Math.round(100 * specificity)} %`);
+    const input = element("input");
+    Object.assign(input, { type: "radio", name: "point", value: name });
+    input.checked = name === session.point;
+    input.addEventListener("input", () => {
+      session.point = name;
+      askAgain(session.cases.filter((c) => c.state === "done"));
+    });
+    const label = element("label");
+    const text = element("span", name[0].toUpperCase() + name.slice(1));
+    text.append(element("small", words.join(", ")));
+    label.append(input, text);
+    by("points").append(label);
   }
-  const image = paint(grey, one.width, (value) => [value, value, value, 255]);
-  by("image").getContext("2d").drawImage(image, 0, 0);
-  showOverlay();
-  showZoom();
-}
-
-function showOverlay() {
-  const one = chosen;
-  if (one?.state !== "done") return;
-  by("opacity-value").textContent = `${by("opacity").value} %`;
-  const context = by("overlay").getContext("2d");
-  context.clearRect(0, 0, one.width, one.height);
-  context.drawImage(overlayOf(one), 0, 0);
-  by("overlay").style.opacity = by("opacity").value / 100;
-  by("picture").setAttribute("aria-label", `${one.name}: ${stateWords(one)}`);
-}
-
-/** The scale at which all of the image is in view, in CSS pixels per pixel. */
-function fitting() {
-  const stage = by("stage");
-  return Math.min(stage.clientWidth / chosen.width, stageHeight() / chosen.height, 3);
-}
-
-/** The highest that the stage can be inside its border. */
-function stageHeight() {
-  const { maxHeight, borderTopWidth } = getComputedStyle(by("stage"));
-  return parseFloat(maxHeight) - 2 * parseFloat(borderTopWidth);
-}
-
-/** Zoom, and keep in the middle of the stage what was there. */
-function showZoom() {
-  if (chosen?.state !== "done") return;
-  const stage = by("stage"), picture = by("picture");
-  const across = (stage.scrollLeft + stage.clientWidth / 2) / stage.scrollWidth;
-  const down = (stage.scrollTop + stage.clientHeight / 2) / stage.scrollHeight;
-  const scale = zoom ?? fitting();
-  picture.style.width = `${Math.floor(chosen.width * scale)}px`;
-  picture.style.height = `${Math.floor(chosen.height * scale)}px`;
-  picture.classList.toggle("enlarged", scale > 1);
-  by("zoom-value").textContent = `${Math.round(100 * scale)} %`;
-  by("zoom-out").disabled = scale <= ZOOMS[0];
-  by("zoom-fit").setAttribute("aria-pressed", !zoom);
-  by("zoom-in").disabled = scale >= ZOOMS.at(-1);
-  stage.scrollLeft = across * stage.scrollWidth - stage.clientWidth / 2;
-  stage.scrollTop = down * stage.scrollHeight - stage.clientHeight / 2;
-}
-
-function zoomBy(steps) {
-  if (chosen?.state !== "done") return;
-  const scale = zoom ?? fitting();
-  zoom = steps > 0 ? ZOOMS.find((z) => z > scale + 0.01) : ZOOMS.findLast((z) => z < scale - 0.01);
-  zoom ??= scale;
-  showZoom();
-}
-
-async function downloadOverlay() {
-  const one = chosen;
-  const canvas = new OffscreenCanvas(one.width, one.height);
-  const context = canvas.getContext("2d");
-  context.drawImage(by("image"), 0, 0);
-  context.globalAlpha = by("opacity").value / 100;
-  context.drawImage(overlayOf(one), 0, 0);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await canvas.convertToBlob());
-  link.download = `${stem(one.name)}_overlay.png`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  by("points").hidden = false;
 }
 
 // Hands and keys
 
-by("files").addEventListener("change", (event) => add([...event.target.files]));
+function listen(id, event, action) {
+  by(id).addEventListener(event, action);
+}
+
+listen("files", "change", (event) => {
+  showIgnored([]);
+  add([...event.target.files]);
+});
 for (const button of document.querySelectorAll("[data-example]")) {
   button.addEventListener("click", () => example(button.dataset.example));
 }
-by("clear").addEventListener("click", clear);
-by("retry").addEventListener("click", () => askAgain([chosen]));
-by("key").addEventListener("submit", (event) => {
-  event.preventDefault();
-  setKey(by("key-text").value.trim());
-  askAgain(cases.filter((c) => c.state === "failed" && c.status === 401));
+const takeBack = () => {
+  undo();
+  work();
+};
+listen("clear", "click", () => remove(session.cases));
+listen("remove", "click", () => remove([session.chosen]));
+listen("undo", "click", takeBack);
+listen("sort", "change", sort);
+listen("download-all", "click", downloadAll);
+listen("download-table", "click", downloadTable);
+listen("retry", "click", () => askAgain([session.chosen]));
+listen("key", "submit", tryKey);
+listen("show", "input", (event) => {
+  session.compare = event.target.value === "truth";
+  showOverlay();
 });
-for (const input of document.querySelectorAll("input[type=radio], #opacity")) {
+for (const input of document.querySelectorAll("input[name=draw], #opacity")) {
   input.addEventListener("input", showOverlay);
 }
-by("zoom-in").addEventListener("click", () => zoomBy(1));
-by("zoom-out").addEventListener("click", () => zoomBy(-1));
-by("zoom-fit").addEventListener("click", () => {
-  zoom = null;
-  showZoom();
-});
-by("download-overlay").addEventListener("click", downloadOverlay);
-addEventListener("resize", showZoom);
+listen("zoom-in", "click", () => zoomBy(1));
+listen("zoom-out", "click", () => zoomBy(-1));
+listen("zoom-fit", "click", zoomToFit);
+listen("download-overlay", "click", downloadOverlay);
+listen("help", "click", () => by("shortcuts").showModal());
+addEventListener("resize", () => showZoom());
 
-by("stage").addEventListener("keydown", (event) => {
-  const action = { "+": () => zoomBy(1), "=": () => zoomBy(1), "-": () => zoomBy(-1) }[event.key];
-  if (!action || event.ctrlKey || event.metaKey) return;
-  event.preventDefault();
-  action();
-});
 by("stage").addEventListener("wheel", (event) => {
   if (!event.ctrlKey) return; // a wheel alone scrolls
   event.preventDefault();
-  zoomBy(event.deltaY < 0 ? 1 : -1);
+  zoomAt(Math.exp(-0.002 * event.deltaY), event);
 }, { passive: false });
-by("stage").addEventListener("pointermove", (event) => {
+listen("stage", "pointermove", (event) => {
   if (event.pointerType !== "mouse" || event.buttons !== 1) return;
   by("stage").scrollLeft -= event.movementX;
   by("stage").scrollTop -= event.movementY;
 });
 
-by("cases").addEventListener("keydown", (event) => {
-  const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
-  const next = step && cases[cases.indexOf(chosen) + step];
+/** Choose the other of two radio buttons, if it can be chosen. */
+function toggle(name) {
+  const other = document.querySelector(`input[name=${name}]:not(:checked)`);
+  if (session.chosen?.state === "done" && !other.disabled) other.click();
+}
+
+const KEYS = {
+  j: () => step(1),
+  k: () => step(-1),
+  n: zoomToNext,
+  c: () => toggle("show"),
+  o: () => toggle("draw"),
+  "+": () => zoomBy(1),
+  "=": () => zoomBy(1),
+  "-": () => zoomBy(-1),
+  0: zoomToFit,
+  Delete: () => session.chosen && remove([session.chosen]),
+  u: takeBack,
+  "?": () => by("shortcuts").showModal(),
+};
+
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input[type=password], select, dialog");
+  const action = Object.hasOwn(KEYS, event.key) && KEYS[event.key];
+  if (!action || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  action();
+});
+
+listen("cases", "keydown", (event) => {
+  const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+  const next = steps && step(steps);
   if (!next) return;
   event.preventDefault();
-  choose(next);
   next.item.querySelector("button").focus();
 });
 
@@ -468,10 +336,21 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", async (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  add(await dropped(event.dataTransfer));
+  const { files, ignored } = await dropped(event.dataTransfer);
+  showIgnored(ignored);
+  add(files);
 });
 
-fetch("api").then((response) => response.json()).then(({ version, model }) => {
+// What the server tells of itself. Where it is silent, predictions tell what is wrong.
+
+const keyAsked = server.useKey("").then((taken) => taken || lock());
+const toldAbout = server.about().then(({ version, model, operating_points: points }) => {
+  Object.assign(session, { model, points: points ?? {} });
+  offerPoints();
   const dice = model.dice ? `, Dice ${model.dice}` : "";
   by("about").textContent = `Version ${version}, model ${model.name ?? "without a name"}${dice}.`;
-}).catch(() => {}); // the footer stays empty; predictions tell what is wrong
+});
+Promise.allSettled([keyAsked, toldAbout]).then(() => {
+  ready = true;
+  work();
+});

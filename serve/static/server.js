@@ -1,4 +1,4 @@
-// One image, one question, one answer; a busy server is asked again.
+// What is asked of the server; a busy one is asked again.
 
 const MOST_TRIES = 8;
 const LONGEST_WAIT = 30; // seconds
@@ -14,20 +14,53 @@ export class Fault extends Error {
   }
 }
 
-/** Send `text` as the server's key from now on; it is kept as long as the page is open. */
-export function setKey(text) {
-  key = text;
+/** {version, model, operating_points} as far as the server tells. */
+export async function about() {
+  return (await fetch("api")).json();
 }
 
-/** Ask for the mask of `file`. Resolves to {png: Blob, seconds, modelSeconds or null}.
+/** Send `text` as the server's key from now on, as long as the page is open.
+ *  Resolves to whether the server takes it; "" asks whether it wants a key at all. */
+export async function useKey(text) {
+  const response = await send("key", { method: "GET", headers: authorization(text) });
+  if (response.ok) key = text;
+  return response.status !== 401;
+}
+
+/** Ask for the mask of `file`, at the operating point `point` or the model's own if that is null.
+ *  Resolves to {png: Blob, seconds, modelSeconds or null, trainedOn, warning: text or ""}.
  *  Rejects with a Fault, or with an AbortError when `signal` says so.
  *  `busy(seconds)` is called before each wait for a busy server. */
-export async function predict(file, signal, busy) {
+export async function predict(file, point, signal, busy) {
+  const { png, headers, seconds } = await post(
+    "predict", file, point && { operating_point: point }, signal, busy,
+  );
+  return {
+    png,
+    seconds,
+    modelSeconds: stage(headers.get("Server-Timing") ?? "", "run"),
+    trainedOn: headers.get("X-Trained-On") === "true",
+    warning: sentence(headers.get("X-Warning") ?? ""),
+  };
+}
+
+/** The label in `file` as a plain mask, read as strictly as in training; or a Fault. */
+export async function readLabel(file, signal) {
+  return (await post("label", file, null, signal, () => {})).png;
+}
+
+/** The grey pixels that the server reads in `file`, as a plain PNG; or a Fault. */
+export async function readImage(file, signal) {
+  return (await post("image", file, null, signal, () => {})).png;
+}
+
+async function post(path, file, more, signal, busy) {
   if (file.size > LARGEST_FILE) throw new Fault("The file is too large: over 64 MiB.");
-  const body = JSON.stringify({ img: await base64(file) });
+  const body = JSON.stringify({ img: await base64(file), ...more });
   for (let tries = 1; ; tries++) {
     const start = performance.now();
-    const response = await send(body, signal);
+    const headers = { "Content-Type": "application/json", ...authorization(key) };
+    const response = await send(path, { method: "POST", body, signal, headers });
     if (response.status === 503 && tries < MOST_TRIES) {
       const asked = Number(response.headers.get("Retry-After"));
       const seconds = Math.min(LONGEST_WAIT, Math.max(0.2, asked > 0 ? asked : tries));
@@ -46,21 +79,25 @@ export async function predict(file, signal, busy) {
     const bytes = Uint8Array.from(atob(answer.img), (letter) => letter.charCodeAt(0));
     return {
       png: new Blob([bytes], { type: "image/png" }),
+      headers: response.headers,
       seconds: (performance.now() - start) / 1000,
-      modelSeconds: stage(response.headers.get("Server-Timing") ?? "", "run"),
     };
   }
 }
 
-async function send(body, signal) {
-  const headers = { "Content-Type": "application/json" };
-  if (key) headers.Authorization = `Bearer ${key}`;
+async function send(path, options) {
   try {
-    return await fetch("predict", { method: "POST", body, signal, headers });
+    return await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Fault("The server cannot be reached. Is it running, and are you online?", 0);
   }
+}
+
+function authorization(text) {
+  // A header holds bytes, and a key may hold any letter.
+  const bytes = String.fromCharCode(...new TextEncoder().encode(text));
+  return text ? { Authorization: `Bearer ${bytes}` } : {};
 }
 
 function base64(file) {
@@ -88,5 +125,6 @@ function stage(timing, name) {
 }
 
 function sentence(message) {
+  if (!message) return "";
   return message[0].toUpperCase() + message.slice(1) + (/[.!?]$/.test(message) ? "" : ".");
 }
