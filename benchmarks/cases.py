@@ -33,8 +33,8 @@ class Case:
 
     @property
     def mask_names(self) -> list[str]:
-        """How a saved mask of this case may be named."""
-        return list(dict.fromkeys(f"{name}.png" for name in (self.name, label_name(self.name))))
+        """How a saved mask of this case may be named, without its ending."""
+        return list(dict.fromkeys((self.name, label_name(self.name))))
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """The grey pixels, uint8 H×W, dark = hot, and the truth, bool H×W.

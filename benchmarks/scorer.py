@@ -103,6 +103,8 @@ def chosen(args: argparse.Namespace) -> list[Case]:
         cases = choose(cases, listed(args.only, cases))
     if args.folds:
         cases = choose(cases, in_fold(args.folds, args.fold, cases, control_names(args.data)))
+    if not any(case.group == "patient" for case in cases):
+        raise UsageError("--only and --fold leave no patient")
     for group in dict.fromkeys(case.group for case in found):
         count, of = (sum(case.group == group for case in some) for some in (cases, found))
         print(f"scored        {count} of {of} {group}s in {args.data}")

@@ -14,6 +14,7 @@ from benchmarks.cases import Case
 from benchmarks.lesions import Agreement
 from serve import contract, labels
 from serve.errors import ContractError, UsageError
+from serve.folders import list_images
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,27 @@ class FolderSource:
 
     def __init__(self, folder: Path, cases: list[Case]) -> None:
         """Raises UsageError where there is no mask of any of `cases`."""
-        if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder of masks")
-        if cases and not any((folder / name).is_file() for c in cases for name in c.mask_names):
-            expected = " or ".join(cases[0].mask_names)
+        try:
+            self.masks = {path.stem: path for path in list_images(folder).images}
+        except OSError as error:
+            raise UsageError(f"{folder} is no folder of masks: {error.strerror}") from error
+        if not any(name in self.masks for case in cases for name in case.mask_names):
+            expected = " or ".join(f"{name}.png" for name in cases[0].mask_names)
             raise UsageError(f"{folder} holds no mask of these cases, such as {expected}")
-        self.folder = folder
 
     def __call__(self, case: Case, pixels: np.ndarray) -> tuple[np.ndarray, float]:
         """(mask, 0); raises client.Unanswered, client.Malformed."""
-        for name in case.mask_names:
-            path = self.folder / name
-            if path.is_file():
-                try:
-                    mask = labels.decode_label(path.read_bytes(), most=1.0)
-                except (OSError, ContractError) as error:
-                    raise client.Malformed(f"{path.name}: {error}") from error
-                if mask.shape != pixels.shape:
-                    raise client.Malformed(f"{path.name}: shape {mask.shape}, not {pixels.shape}")
-                return np.where(mask, np.uint8(255), np.uint8(0)), 0.0
-        raise client.Unanswered(f"no mask {case.mask_names[0]}")
+        name = next((name for name in case.mask_names if name in self.masks), None)
+        if name is None:
+            raise client.Unanswered(f"no mask {case.mask_names[0]}.png")
+        path = self.masks[name]
+        try:
+            mask = labels.decode_label(path.read_bytes(), most=1.0)
+        except (OSError, ContractError) as error:
+            raise client.Malformed(f"{path.name}: {error}") from error
+        if mask.shape != pixels.shape:
+            raise client.Malformed(f"{path.name}: shape {mask.shape}, expected {pixels.shape}")
+        return np.where(mask, np.uint8(255), np.uint8(0)), 0.0
 
 
 def score(case: Case, source: ServerSource | FolderSource) -> Result:

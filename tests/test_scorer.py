@@ -212,6 +212,8 @@ def test_fold_and_list_choose_patients(data: Path, tmp_path: Path, capsys) -> No
         assert [row["case"] for row in rows(table)] == ["patient_000", "patient_002", "control_001"]
         assert score(url, data, "--only", only, "--controls", "--per-image", table) == 0
         assert [row["case"] for row in rows(table)] == ["patient_001", "control_000", "control_001"]
+        assert score(url, data, *in_fold, "--only", only) == 2  # of the other fold
+        assert "leave no patient" in capsys.readouterr().err
         assert score(url, data, "--folds", folds, "--fold", 7) == 2
         assert "no patient into fold 7" in capsys.readouterr().err
 

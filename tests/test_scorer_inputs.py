@@ -138,9 +138,11 @@ def test_saved_masks_are_read_by_what_can_be_seen_and_may_cover_all(data, tmp_pa
     masks = tmp_path / "masks"
     masks.mkdir()
     rgba = np.dstack([np.full_like(TRUTH, 255)] * 3 + [TRUTH])
-    Image.fromarray(rgba, "RGBA").save(masks / "patient_000.png")
+    (masks / "._patient_000.png").write_bytes(b"AppleDouble")
+    Image.fromarray(rgba, "RGBA").save(masks / "patient_000.PNG", "PNG")
     assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 0
     assert "mean Dice     1.0000" in capsys.readouterr().out
+    (masks / "patient_000.PNG").unlink()
     Image.new("L", TRUTH.shape[::-1], 255).save(masks / "patient_000.png")
     assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 0
     Image.new("L", (3, 3)).save(masks / "patient_000.png")
