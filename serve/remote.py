@@ -40,6 +40,7 @@ class RemoteSegmenter:
     """The model behind the server at `url`, with the same call as the one here."""
 
     def __init__(self, url: str, api_key: str = "", operating_point: str | None = None) -> None:
+        self._url, self._api_key = url, api_key
         self._predict = _at(url, "predict")
         self._headers = {"Content-Type": "application/json"} | _key(api_key)
         self._point = {"operating_point": operating_point} if operating_point else {}
@@ -61,9 +62,10 @@ class RemoteSegmenter:
                     return answer.read()
             except urllib.error.HTTPError as error:
                 with error:
+                    if why := _refusal(error.code, self._url, self._api_key):
+                        raise ServerError(why, is_final=True) from error
                     if error.code != 503 or tries == MOST_TRIES:
-                        is_final = error.code in WRONG_KEY + WRONG_PLACE
-                        raise ServerError(_words(error), is_final) from error
+                        raise ServerError(_words(error)) from error
                     asked = error.headers.get("Retry-After", "")
                 time.sleep(min(LONGEST_WAIT, int(asked) if asked.isdigit() else tries))
             except (OSError, http.client.HTTPException) as error:
@@ -93,6 +95,20 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.rstrip(".").lower() == "localhost"
+
+
+def _refusal(status: int, url: str, api_key: str) -> str:
+    """Return why no image will ever be taken, empty if this `status` does not mean that."""
+    if status in WRONG_KEY:
+        why = "does not take the key in API_KEY" if api_key else "wants a key: set API_KEY"
+        return f"the server at {url} {why}"
+    if status in WRONG_PLACE:
+        base = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        return (
+            f"the server takes no images at {_at(url, 'predict')} ({status}); give its base URL, "
+            f"such as --url {base}"
+        )
+    return ""
 
 
 def _words(error: urllib.error.HTTPError) -> str:
@@ -126,17 +142,8 @@ def check(url: str, api_key: str = "") -> dict[str, Any]:
             pass
     except urllib.error.HTTPError as error:
         with error:
-            if error.code in WRONG_KEY:
-                wrong = (
-                    "does not take the key in API_KEY" if api_key else "wants a key: set API_KEY"
-                )
-                raise UsageError(f"the server at {url} {wrong}") from error
-            if error.code in WRONG_PLACE:
-                base = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-                raise UsageError(
-                    f"the server takes no images at {_at(url, 'predict')} ({error.code}); give its "
-                    f"base URL, such as --url {base}"
-                ) from error
+            if why := _refusal(error.code, url, api_key):
+                raise UsageError(why) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", None) or error
         raise UsageError(f"no server answers at {url}: {why}") from error

@@ -1,26 +1,33 @@
 """`python -m serve predict`: folders of images to masks, resumed, interrupted, by a server."""
 
 import csv
+import errno
+import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from serve import cli, remote
+from serve import batch, cli, remote
+from serve.batch import Plan
 from serve.contract import ContractError, check_mask, decode_png, encode, encode_png
 from serve.measure import measure
 from serve.phantom import phantom
 from serve.remote import RemoteSegmenter, ServerError
 from serve.segmenter import Baseline
-from tests.conftest import PROJECT
+from serve.tasks import Outcome, Provenance, Task
+from tests.conftest import PROJECT, write_artifact
 from tests.fake_server import fake_server
+from tests.serving import serving
 
 NOTE = "note: ignored files that are not named *.png: 1 (notes.txt)\n"
 PIXELS = [phantom(height, 100, 3, seed=height)[0] for height in (120, 140, 260)]
@@ -127,6 +134,429 @@ def test_server_gives_the_same_files(folder, tmp_path, live_server):
     assert names(here) == names(there)
     for name in names(here):
         assert (here / name).read_bytes() == (there / name).read_bytes()
+
+
+# What is done
+
+
+def stdout_of(capsys) -> str:
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def points(tmp_path) -> Path:
+    """Return a model with two operating points: all, and no mask at all."""
+    metadata = {
+        "name": "tiny",
+        "operating_point": "sensitive",
+        "operating_points": json.dumps(
+            {
+                "sensitive": {"minimum_probability": 0.5},
+                "specific": {"minimum_probability": 1.0},
+            }
+        ),
+    }
+    return write_artifact(tmp_path / "points.onnx", metadata=metadata, minimum=True)
+
+
+def test_masks_of_another_model_are_made_again(folder, tmp_path, monkeypatch, capsys, points):
+    out = tmp_path / "out"
+    predict(folder, "--out", out)
+    for model in ("baseline", points, "baseline"):
+        monkeypatch.setenv("MODEL", str(model))
+        stdout_of(capsys)
+        assert predict(folder, "--out", out) == 0
+        assert stdout_of(capsys) == "3 masks written, 0 were there before, 0 failed\n"
+        assert predict(folder, "--out", out) == 0
+        assert stdout_of(capsys) == "0 masks written, 3 were there before, 0 failed\n"
+
+
+def test_masks_of_another_version_are_made_again(folder, tmp_path, monkeypatch, capsys):
+    predict(folder, "--out", tmp_path / "out")
+    monkeypatch.setattr("serve.batch.__version__", "99")
+    stdout_of(capsys)
+    predict(folder, "--out", tmp_path / "out")
+    assert stdout_of(capsys) == "3 masks written, 0 were there before, 0 failed\n"
+
+
+def test_operating_point_makes_the_mask_and_is_part_of_done(
+    folder, tmp_path, monkeypatch, capsys, points
+):
+    monkeypatch.setenv("MODEL", str(points))
+    out, table = tmp_path / "out", tmp_path / "a.csv"
+    command = (folder / "scan_0.png", "--out", out, "--csv", table)
+    sizes = {}
+    for point in ("sensitive", "specific"):
+        stdout_of(capsys)
+        assert predict(*command, "--operating-point", point) == 0
+        assert stdout_of(capsys) == "1 mask written, 0 were there before, 0 failed\n"
+        sizes[point] = masks(out)[0].sum()
+        (row,) = csv.DictReader(table.read_text().splitlines())
+        assert row["operating_point"] == point
+        assert row["model"] == hashlib.sha256(points.read_bytes()).hexdigest()
+    assert sizes["sensitive"] > sizes["specific"]
+    predict(*command)
+    assert stdout_of(capsys) == "1 mask written, 0 were there before, 0 failed\n"
+    predict(*command, "--operating-point", "sensitive")  # which is the default
+    assert stdout_of(capsys) == "0 masks written, 1 was there before, 0 failed\n"
+
+
+def test_unknown_operating_point_names_those_there_are(folder, tmp_path, monkeypatch, capsys):
+    assert predict(folder, "--out", tmp_path / "out", "--operating-point", "best") == 2
+    assert "--operating-point best: the operating points of this model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_server_s_operating_point_is_used(folder, tmp_path, points):
+    with serving(points, WORKERS="1") as server:
+        for point in ("sensitive", "specific"):
+            command = (folder / "scan_0.png", "--operating-point", point)
+            assert predict(*command, "--out", tmp_path / point, "--url", server.url) == 0
+            with pytest.MonkeyPatch.context() as environ:
+                environ.setenv("MODEL", str(points))
+                assert predict(*command, "--out", tmp_path / f"{point}-here") == 0
+            (there,), (here,) = masks(tmp_path / point), masks(tmp_path / f"{point}-here")
+            np.testing.assert_array_equal(there, here)
+        assert predict(folder, "--out", tmp_path, "--operating-point", "x", "--url", server.url)
+
+
+def test_image_replaced_by_an_older_file_is_done_again(folder, tmp_path, capsys):
+    predict(folder / "scan_0.png", "--out", tmp_path / "out")
+    (folder / "scan_0.png").write_bytes(encode_png(PIXELS[1]))
+    os.utime(folder / "scan_0.png", (1e9, 1e9))
+    predict(folder / "scan_0.png", "--out", tmp_path / "out")
+    np.testing.assert_array_equal(masks(tmp_path / "out")[0], Baseline()(PIXELS[1]))
+
+
+def test_overlay_of_another_model_is_made_again(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    predict(folder / "scan_0.png", "--out", out, "--overlay")
+    before = (out / "scan_0_overlay.png").read_bytes()
+    monkeypatch.setenv("MODEL", "baseline")
+    predict(folder / "scan_0.png", "--out", out)
+    assert predict(folder / "scan_0.png", "--out", out, "--overlay") == 0
+    assert (out / "scan_0_overlay.png").read_bytes() != before  # at least its record
+
+
+def test_what_a_crash_left_is_done_again(folder, tmp_path):
+    out = tmp_path / "out"
+    predict(folder, "--out", out)
+    whole = (out / "scan_0.png").read_bytes()
+    (out / "scan_0.png").write_bytes(b"")
+    (out / "scan_1.png").write_bytes(whole[:50])
+    assert predict(folder, "--out", out) == 0
+    for pixels, mask in zip(PIXELS, masks(out), strict=True):
+        np.testing.assert_array_equal(mask, Baseline()(pixels))
+
+
+def test_what_this_command_did_not_write_is_never_written_over(folder, tmp_path, capsys):
+    out = tmp_path / "labels"
+    out.mkdir()
+    drawn = encode_png(np.zeros_like(PIXELS[0]))
+    (out / "scan_1.png").write_bytes(drawn)
+    assert predict(folder, "--out", out) == 2
+    assert "labels holds 1 image that this command did not write" in capsys.readouterr().err
+    assert names(out) == {"scan_1.png"}
+    assert (out / "scan_1.png").read_bytes() == drawn
+
+
+# What is taken, and what goes where
+
+
+def test_what_is_ignored_is_named(folder, tmp_path, capsys):
+    (folder / "scan_0.png").rename(folder / "scan_0.PNG")
+    (folder / "._scan_1.png").write_bytes(b"apple")
+    (folder / "b.jpeg").touch()
+    (folder / "inside").mkdir()
+    assert predict(folder, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert said.out == "3 masks written, 0 were there before, 0 failed\n"
+    assert sorted(said.err.splitlines()) == [
+        "note: ignored AppleDouble files of macOS (._*): 1 (._scan_1.png)",
+        "note: ignored files that are not named *.png: 2 (b.jpeg, notes.txt)",
+        "note: ignored folders inside, which are not searched (name them as well): 1 (inside)",
+    ]
+    assert names(tmp_path / "out") == {"scan_0.png", "scan_1.png", "scan_2.png"}
+
+
+def test_image_named_twice_is_done_once(folder, tmp_path, capsys):
+    assert predict(folder, folder / "scan_0.png", "--out", tmp_path / "out") == 0
+    assert stdout_of(capsys) == "3 masks written, 0 were there before, 0 failed\n"
+
+
+def test_table_never_goes_over_an_image_nor_anything_else(folder, tmp_path, capsys):
+    images = sorted(folder.glob("*.png"))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for place in (images[0], folder / "notes.txt", images[2]):
+        assert predict(*images[1:], "--out", tmp_path / "out", "--csv", place) == 2
+    (tmp_path / "link.csv").symlink_to(images[2])
+    assert predict(*images[1:], "--out", tmp_path / "out", "--csv", tmp_path / "link.csv") == 2
+    os.link(images[2], tmp_path / "hard.csv")
+    assert predict(*images[1:], "--out", tmp_path / "out", "--csv", tmp_path / "hard.csv") == 2
+    assert cli.main(["predict", "--out", str(tmp_path / "out"), "--csv", *map(str, images)]) == 2
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (tmp_path / "out").exists()
+    capsys.readouterr()
+
+
+def test_mask_never_goes_through_a_link_to_an_image(folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "scan_0.png").symlink_to(folder / "scan_1.png")
+    before = (folder / "scan_1.png").read_bytes()
+    assert predict(folder, "--out", out) == 2
+    assert (folder / "scan_1.png").read_bytes() == before
+
+
+def test_table_may_be_a_pipe(folder, tmp_path):
+    command = [sys.executable, "-m", "serve", "predict", folder, "--out", tmp_path / "out"]
+    said = subprocess.run([*command, "--csv", "/dev/stderr"], cwd=PROJECT, capture_output=True)
+    assert said.returncode == 0
+    assert b"\nimage,mask," in said.stderr
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "a" * 244, "ä" * 125])
+def test_longest_names_get_their_mask_and_overlay(folder, tmp_path, stem):
+    other = stem[:-1] + "b"
+    (folder / "scan_0.png").rename(folder / f"{stem}.png")
+    (folder / "scan_1.png").rename(folder / f"{other}.png")
+    out = tmp_path / "out"
+    assert predict(folder, "--out", out, "--overlay") == 0
+    assert len(names(out)) == 6
+    assert {f"{stem}.png", f"{other}.png"} < names(out)
+    assert all(len(name.encode()) <= 255 for name in names(out))
+    assert predict(folder, "--out", out, "--overlay") == 0
+    assert len(names(out)) == 6
+
+
+def test_name_of_255_bytes_without_ending_gets_a_mask(folder, tmp_path):
+    (folder / "scan_0.png").rename(folder / ("a" * 255))
+    assert predict(folder / ("a" * 255), "--out", tmp_path / "out") == 0
+    (name,) = names(tmp_path / "out")
+    assert name.endswith(".png")
+
+
+def full(path, data):
+    raise OSError(errno.ENOSPC, "No space left on device", os.fspath(path))
+
+
+def test_full_disk_is_not_the_image_s_fault_and_ends_the_work(
+    folder, tmp_path, monkeypatch, capsys, artifact
+):
+    monkeypatch.setattr("serve.files.write", full)
+    monkeypatch.setattr("serve.batch._plan", Plan(artifact, 1, 10**6), raising=False)
+    monkeypatch.setattr("serve.batch._segment", Baseline(), raising=False)
+    monkeypatch.setattr(
+        "serve.batch.outcomes", lambda tasks, _, made, __: (batch.work(t, made) for t in tasks)
+    )
+    assert predict(folder, "--out", tmp_path / "out") == 1
+    said = capsys.readouterr()
+    mask = tmp_path / "out/scan_0.png"
+    assert said.err == (
+        f"{NOTE}error: the disk is full: {mask} could not be written\n"
+        "stopped; the same command goes on from here\n"
+    )
+    assert said.out == "0 masks written, 0 were there before, 1 failed\n"
+
+
+def test_unlikely_masks_and_images_come_with_a_warning(tmp_path, capsys):
+    inverted = tmp_path / "inverted.png"
+    inverted.write_bytes(encode_png(255 - PIXELS[0]))
+    table = tmp_path / "a.csv"
+    assert predict(inverted, "--out", tmp_path / "out", "--csv", table) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["warning"] * 2
+    assert "most of the image is dark" in said[0]
+    assert "% of the body; is the image inverted" in said[1]
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert "is it inverted" in row["warning"]
+    assert "% of the body" in row["warning"]
+
+
+# Shards
+
+
+def test_shards_do_each_image_once_and_their_tables_make_one(folder, tmp_path, capsys):
+    for number in range(9):
+        (folder / f"more_{number}.png").write_bytes(encode_png(PIXELS[0]))
+    out, together = tmp_path / "out", tmp_path / "all.csv"
+    tables = [tmp_path / f"{shard}.csv" for shard in range(3)]
+    command = [sys.executable, "-m", "serve", "predict", folder, "--out", out, "--jobs", "1"]
+    processes = [
+        subprocess.Popen([*command, "--csv", table, "--shard", f"{shard}/3"], cwd=PROJECT)
+        for shard, table in enumerate(tables)
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert len(names(out)) == 12
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    merge = ["merge", *map(str, tables), "--out", str(together)]
+    capsys.readouterr()
+    assert cli.main([*merge, "--expect", str(folder)]) == 0
+    assert stdout_of(capsys) == "12 rows of 3 tables\n"
+    rows = list(csv.DictReader(together.read_text().splitlines()))
+    assert [row["image"] for row in rows] == [str(p) for p in sorted(folder.glob("*.png"))]
+    assert {row["shard"] for row in rows} == {"0/3", "1/3", "2/3"}
+    for shard in range(3):  # again, which costs nothing
+        assert predict(folder, "--out", out, "--shard", f"{shard}/3") == 0
+        said = stdout_of(capsys)
+        assert f"shard {shard}/3: " in said
+        assert "0 masks written" in said
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    os.unlink(tables[1])
+    del merge[2]
+    assert cli.main(merge) == 1
+    assert capsys.readouterr().err == "error: no rows of 1 of 3 shards: 1/3\n"
+
+
+def test_shard_reads_its_number_from_the_scheduler(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    assert predict(folder, "--out", tmp_path / "out", "--shard", "auto/2") == 0
+    assert stdout_of(capsys).startswith("shard 1/2: ")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    assert predict(folder, "--out", tmp_path / "out", "--shard", "auto/2") == 2
+    assert "JOB_COMPLETION_INDEX" in capsys.readouterr().err
+
+
+def test_two_workers_on_the_same_files_do_no_harm(folder, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "serve", "predict", folder, "--out", out, "--overlay"]
+    processes = [subprocess.Popen(command, cwd=PROJECT) for _ in range(3)]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert len(names(out)) == 6
+    for pixels, mask in zip(PIXELS, masks(out), strict=True):
+        np.testing.assert_array_equal(mask, Baseline()(pixels))
+
+
+# Servers
+
+
+def test_address_of_predict_gives_the_base_url(folder, tmp_path, capsys, live_server):
+    url = f"{live_server}/predict"
+    assert predict(folder, "--out", tmp_path / "out", "--url", url) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"give its base URL, such as --url {live_server}\n" in said
+
+
+def test_other_program_s_404_ends_the_work(folder, tmp_path, capsys):
+    with fake_server(lambda _: b"{}") as url:
+        assert predict(folder, "--out", tmp_path / "out", "--url", f"{url}/predict") == 1
+        assert capsys.readouterr().err == (
+            f"{NOTE}error: the server takes no images at {url}/predict/predict (404); give its "
+            f"base URL, such as --url {url}\nstopped; the same command goes on from here\n"
+        )
+
+
+def test_key_is_asked_for_before_any_image(folder, tmp_path, monkeypatch, capsys, artifact):
+    with serving(artifact, WORKERS="1", API_KEY="secret") as server:
+        command = (folder, "--out", tmp_path / "out", "--url", server.url)
+        assert predict(*command) == 2
+        assert "wants a key: set API_KEY" in capsys.readouterr().err
+        monkeypatch.setenv("API_KEY", "wrong")
+        assert predict(*command) == 2
+        assert "does not take the key in API_KEY" in capsys.readouterr().err
+        monkeypatch.setenv("API_KEY", "secret")
+        assert predict(*command) == 0
+
+
+def test_proxy_is_not_asked_for_this_machine(folder, tmp_path, monkeypatch, live_server):
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    local = live_server.replace("127.0.0.1", "localhost")
+    for number, url in enumerate((live_server, local)):
+        assert predict(folder, "--out", tmp_path / str(number), "--url", url) == 0
+
+
+def test_proxy_is_asked_for_other_machines(monkeypatch):
+    asked = []
+    with fake_server(lambda _: b"{}", pages={"http://example.invalid/api": asked}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        found = remote.check("http://example.invalid")  # 501 by the proxy: it has no OPTIONS
+    assert found["version"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("localhost.example.org", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_recognised(host, expected):
+    assert remote._is_loopback(host) == expected
+
+
+def test_masks_of_an_unknown_model_are_never_taken_for_done(folder, tmp_path, capsys):
+    body = b'{"img": "%s"}' % encode(Baseline()(PIXELS[0])).encode()
+    with fake_server(lambda _: body) as url:
+        for _ in range(2):
+            stdout_of(capsys)
+            assert predict(folder / "scan_0.png", "--out", tmp_path / "out", "--url", url) == 0
+            assert stdout_of(capsys) == "1 mask written, 0 were there before, 0 failed\n"
+
+
+# Processes
+
+
+def dies_of_scan_1(task, provenance):
+    if task.image.name == "scan_1.png":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome(task, seconds=0.0)
+
+
+def always_dies(task, provenance):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+PROVENANCE = Provenance("model", "version", "")
+
+
+def test_image_that_kills_its_process_is_the_only_one_that_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr(batch, "work", dies_of_scan_1)
+    tasks = [Task(Path(f"scan_{number}.png"), tmp_path) for number in range(12)]
+    found = list(batch.outcomes(tasks, Plan(None, 1, 1), PROVENANCE, 2))
+    assert sorted(outcome.task.image.name for outcome in found) == sorted(
+        task.image.name for task in tasks
+    )
+    (failed,) = [outcome for outcome in found if outcome.fault]
+    assert failed.task.image.name == "scan_1.png"
+    assert "a worker process died" in failed.fault
+    assert not failed.fatal
+
+
+def test_processes_that_die_of_anything_end_the_work(monkeypatch, tmp_path):
+    monkeypatch.setattr(batch, "work", always_dies)
+    tasks = [Task(Path(f"scan_{number}.png"), tmp_path) for number in range(5)]
+    found = list(islice(batch.outcomes(tasks, Plan(None, 1, 1), PROVENANCE, 1), 3))
+    assert [outcome.fatal for outcome in found] == [False, False, True]
+
+
+def at_once(task, provenance):
+    return Outcome(task)
+
+
+def test_only_a_few_tasks_are_handed_out_ahead(monkeypatch, tmp_path):
+    """A million images must not need more memory than a thousand."""
+    monkeypatch.setattr(batch, "work", at_once)
+    taken = []
+
+    def tasks():
+        for number in range(500):
+            taken.append(number)
+            yield Task(Path(str(number)), tmp_path)
+
+    for done, _ in enumerate(batch.outcomes(tasks(), Plan(None, 1, 1), PROVENANCE, 2), 1):
+        assert len(taken) <= done + 2 * batch.AHEAD * 2
+    assert done == 500
 
 
 def test_what_the_server_says_of_an_image_is_reported(folder, tmp_path, capsys):
