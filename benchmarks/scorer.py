@@ -100,9 +100,9 @@ def chosen(args: argparse.Namespace) -> list[Case]:
     found, ignored = find_cases(args.data, args.controls)
     cases = found
     if args.only:
-        cases = choose(cases, listed(args.only, cases))
+        cases = choose(cases, listed(args.only, found))
     if args.folds:
-        cases = choose(cases, in_fold(args.folds, args.fold, cases, control_names(args.data)))
+        cases = choose(cases, in_fold(args.folds, args.fold, found, control_names(args.data)))
     if not any(case.group == "patient" for case in cases):
         raise UsageError("--only and --fold leave no patient")
     for group in dict.fromkeys(case.group for case in found):
