@@ -215,7 +215,7 @@ def segmentation(image: FileDataset, mask: np.ndarray, model: dict[str, str | No
         manufacturer=MAKER,
         manufacturer_model_name=PRODUCT,
         software_versions=serve.__version__,
-        device_serial_number=(model["sha256"] or "none")[:16],
+        device_serial_number=(model["hash"] or "none")[:16],
         content_label="TUMOUR",
         content_description=NOT_MEDICAL,
         series_description="Tumour mask of the projection",

@@ -107,5 +107,5 @@ def _origin(said: dict) -> dict[str, str]:
         + " mm",
         "SUV": f"{suv['rule']}; factor {suv['factor']:.6g}",
         "Injection to scan": "" if minutes is None else f"{minutes:.0f} minutes",
-        "Model": f"{model['name']} {model['version'] or ''} {(model['sha256'] or '')[:16]}".strip(),
+        "Model": f"{model['name']} {model['version'] or ''} {(model['hash'] or '')[:16]}".strip(),
     }

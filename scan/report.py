@@ -34,7 +34,7 @@ COLUMNS = (
     "uptake_minutes",
     "suv_black",
     "model_version",
-    "model_sha256",
+    "model_hash",
     "warnings",
     "fault",
 )
@@ -141,7 +141,7 @@ def row(source: int, folder: str, said: dict | None, uid: str = "", fault: str =
         "uptake_minutes": said["suv"]["uptake_minutes"],
         "suv_black": said["mip"]["suv_black"],
         "model_version": said["model"]["version"],
-        "model_sha256": said["model"]["sha256"],
+        "model_hash": said["model"]["hash"],
         "warnings": "; ".join(said["warnings"]),
         "fault": "",
     }

@@ -84,10 +84,10 @@ def find(source: Path, out: Path | None = None) -> list[Series]:
         return [_nifti(source)]
     if zipfile.is_zipfile(source):
         try:
-            with zipfile.ZipFile(source) as archive:
-                return _find_dicom(source, _members(source, archive))
+            # It stays open for as long as a file of it may be read: its list may be long.
+            return _find_dicom(source, _members(source, zipfile.ZipFile(source)))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise ScanError(f"the ZIP is damaged or encrypted: {error}", str(source)) from error
+            raise ScanError(f"the ZIP is damaged: {error}", str(source)) from error
     return _find_dicom(source, iter([_file(source)]))
 
 
@@ -132,6 +132,8 @@ def _members(source: Path, archive: zipfile.ZipFile) -> Iterator[File]:
             "the folder",
             str(source),
         )
+    if any(member.flag_bits & 1 for member in members):
+        raise ScanError("the ZIP is encrypted; unpack it yourself", str(source))
     for member in members:
         large = member.file_size > LARGE_MEMBER
         if member.file_size > LARGEST_MEMBER or (
@@ -146,14 +148,14 @@ def _members(source: Path, archive: zipfile.ZipFile) -> Iterator[File]:
         folder = member.filename.rpartition("/")[0]
         stamp = f"{member.file_size} {member.CRC}"
         yield File(
-            f"{source}:{member.filename}", f"{source}:{folder}", stamp, _opener(source, member)
+            f"{source}:{member.filename}", f"{source}:{folder}", stamp, _opener(archive, member)
         )
 
 
-def _opener(source: Path, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+def _opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
     def opened() -> BinaryIO:
         # A member is never longer than its header says: reading stops there.
-        with zipfile.ZipFile(source) as archive, archive.open(member) as stream:
+        with archive.open(member) as stream:
             return io.BytesIO(stream.read())
 
     return opened

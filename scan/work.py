@@ -36,7 +36,7 @@ def run_of(series: Series, options: Options, segment: Segment) -> dict:
     """Return what a report must have been made from, not to be made again."""
     return {
         "version": serve.__version__,
-        "model_sha256": segment.metadata.get("sha256"),
+        "model_hash": segment.metadata.get("sha256"),
         "operating_point": segment.metadata.get("operating_point"),
         "source": series.fingerprint,
         "options": options.as_json(),
@@ -81,7 +81,9 @@ def process(
     view = project(body, options.black)
     mask = segment(view.pixels)
     lesions = measure(mask, view, body, volume.uids)
-    model = {key: segment.metadata.get(key) for key in ("name", "version", "sha256")}
+    about = segment.metadata
+    model = {"name": about.get("name"), "version": about.get("version")}
+    model["hash"] = about.get("sha256")
     notes = warnings_of(suv, headers[0], body, view)
     said = report(headers[0], suv, body, view, options.black, lesions, model, notes)
     said["run"] = run

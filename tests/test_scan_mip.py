@@ -102,10 +102,11 @@ def test_the_challenges_own_grid_is_taken_as_it_is():
     matrix = np.array([[0, 0, 2.03642, 0], [0, 2.03642, 0, 0], [3.0, 0, 0, 0], [0, 0, 0, 1]])
     view = projected(suv, matrix)
     assert view.suv.shape == (31, 400)  # 3 rows for 2 slices, and the last
-    # The first and each third row are slices, and between them it is linear.
+    # The last and each third row above it are slices, and between them it is cubic.
     np.testing.assert_allclose(view.suv[::-1][::3], suv[::2].max(axis=1), rtol=1e-6)
-    between = suv[0] / 3 + suv[1] * 2 / 3
-    np.testing.assert_allclose(view.suv[::-1][1], between.max(axis=0), rtol=1e-5)
+    weights = np.array([-1, 9, 21, -2]) / 27  # Catmull and Rom's, two thirds of the way
+    between = np.tensordot(weights, suv[1:5], (0, 0))
+    np.testing.assert_allclose(view.suv[::-1][4], between.max(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("slices", [2, 3, 10, 200, 283, 284, 326, 661])
