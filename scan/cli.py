@@ -15,6 +15,7 @@ from scan.times import parse_given
 from serve.errors import UsageError
 from serve.segmenter import ArtifactError
 from serve.settings import SettingsError
+from serve.shards import HELP as SHARD_HELP
 
 ABOUT = """\
 Turn PET series into the projection that the model was trained on, mark the
@@ -93,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         metavar="UID",
         help="only this one (repeatable)",
+    )
+    parser.add_argument("--shard", metavar="I/N", help=SHARD_HELP)
+    parser.add_argument(
+        "--operating-point", metavar="NAME", help="of the model, such as sensitive or specific"
     )
     parser.add_argument(
         "--suv-black",

@@ -17,7 +17,9 @@ PAGE = """<!doctype html>
 :root {{ color-scheme: light dark; }}
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }}
 main {{ display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start; }}
-figure {{ margin: 0; }} img {{ width: 400px; max-width: 100%; height: auto; background: #fff; }}
+figure {{ margin: 0; }} svg {{ width: 400px; max-width: 100%; height: auto; background: #fff; }}
+svg text {{ font: bold 11px system-ui, sans-serif; fill: #a00070; stroke: #fff; stroke-width: 3px;
+ paint-order: stroke; }}
 section {{ flex: 1 1 22rem; min-width: 0; overflow-x: auto; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #8886; }}
@@ -27,7 +29,8 @@ footer {{ margin-top: 2rem; opacity: .8; }}
 </style></head><body>
 <h1>Tumour in a PET projection</h1>
 <main>
-<figure><img alt="{alt}" src="data:image/png;base64,{picture}">
+<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{alt}">
+<image width="{width}" height="{height}" href="data:image/png;base64,{picture}"/>{numbers}</svg>
 <figcaption>{caption}</figcaption></figure>
 <section>
 {warnings}
@@ -50,6 +53,9 @@ def page(said: dict, overlay: bytes) -> str:
     )
     return PAGE.format(
         alt=f"projection with {count} marked lesions",
+        width=said["mip"]["shape"][1],
+        height=said["mip"]["shape"][0],
+        numbers=_numbers(said["lesions"], said["mip"]["pixel_mm"]),
         picture=base64.b64encode(overlay).decode(),
         caption=f"White is SUV 0, black {black:g} and more; what is marked is coloured.",
         warnings="".join(f'<p class="warning">{escape(w)}</p>' for w in said["warnings"]),
@@ -58,6 +64,18 @@ def page(said: dict, overlay: bytes) -> str:
         facts=_facts(_origin(said)),
         about=about,
     )
+
+
+def _numbers(lesions: list[dict], pixel_mm: list[float]) -> str:
+    """The number of each lesion, at the lower right of it."""
+    marks = []
+    for lesion in lesions:
+        radius = (lesion["area_mm2"] / 3.14) ** 0.5
+        y, x = (
+            (mm + radius) / size for mm, size in zip(lesion["centroid_mm"], pixel_mm, strict=True)
+        )
+        marks.append(f'<text x="{x:.0f}" y="{y + 6:.0f}">{lesion["id"]}</text>')
+    return "".join(marks)
 
 
 def _facts(facts: dict[str, str]) -> str:

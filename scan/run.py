@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import serve
 from scan.errors import ScanError, first_line
+from scan.model import Model
 from scan.options import Options
 from scan.progress import Progress
 from scan.report import row, table
 from scan.source import Series, find
 from scan.suv import Given
-from scan.work import Segment, done, process, run_of
+from scan.work import done, process, run_of
 from serve import files
 from serve.errors import UsageError
+from serve.shards import Shard, parse
 
 
 @dataclass
@@ -29,12 +30,28 @@ class Counts:
     failed: int = 0
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which series this command does: those of --series, and of them those of --shard."""
+
+    only: list[str] | None
+    shard: Shard | None
+
+    def takes(self, series: Series) -> bool:
+        return self.shard is None or self.shard.takes(series.uid or series.source.name)
+
+    def reports(self, source: Path) -> bool:
+        """Whether it is this shard that reports what is wrong with a whole source."""
+        return self.shard is None or self.shard.takes(source.name)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Do what `python -m scan` was asked for; return the exit code.
 
     Raises `UsageError`, `ArtifactError` and `SettingsError` before anything was written.
     """
     sources, out, csv = _checked(arguments)
+    share = Share(arguments.series, parse(arguments.shard) if arguments.shard else None)
     options = Options(
         Given(
             weight=arguments.weight,
@@ -48,11 +65,16 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.dicom,
         arguments.dicom_patient,
     )
-    segment = serve.load()
+    model = Model.load(arguments.operating_point)
+    for folder in filter(None, (out, csv and csv.parent)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
     rows: list[dict] = []
     counts, progress, interrupted = Counts(), Progress(len(sources)), False
     try:
-        for item in _all(sources, out, options, segment, arguments.series, counts, progress):
+        for item in _all(sources, out, options, model, share, counts, progress):
             rows.append(item)
     except KeyboardInterrupt:
         interrupted = True
@@ -85,11 +107,6 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Path], Path, Path | No
         raise UsageError(f"--csv {arguments.csv} is a folder")
     if arguments.csv:
         files.check_outputs(sources, [arguments.csv])
-    for folder in filter(None, (arguments.out, arguments.csv and arguments.csv.parent)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
     return list(sources.values()), arguments.out, arguments.csv
 
 
@@ -97,8 +114,8 @@ def _all(
     sources: list[Path],
     out: Path,
     options: Options,
-    segment: Segment,
-    only: list[str] | None,
+    model: Model,
+    share: Share,
     counts: Counts,
     progress: Progress,
 ) -> Iterator[dict]:
@@ -109,16 +126,18 @@ def _all(
         try:
             found = find(source, out)
         except (ScanError, OSError) as error:
+            if not share.reports(source):
+                continue
             yield row(number, "", None, fault=_failed(error, str(source), counts, progress))
             continue
-        if only:
-            found = [series for series in found if series.uid in only]
-            if not found:
+        if share.only:
+            found = [series for series in found if series.uid in share.only]
+            if not found and share.reports(source):
                 error = ScanError("it holds none of the series of --series", str(source))
                 yield row(number, "", None, fault=_failed(error, str(source), counts, progress))
-        for series in found:
+        for series in filter(share.takes, found):
             try:
-                said = _one(series, out, options, segment, taken, counts, progress)
+                said = _one(series, out, options, model, taken, counts, progress)
             except Exception as error:  # one series never stops the others
                 fault = _failed(error, series.where, counts, progress)
                 yield row(number, "", None, series.uid, fault)
@@ -130,7 +149,7 @@ def _one(
     series: Series,
     out: Path,
     options: Options,
-    segment: Segment,
+    model: Model,
     taken: dict[str, str],
     counts: Counts,
     progress: Progress,
@@ -139,11 +158,11 @@ def _one(
         raise ScanError(f"its results would be those of {other}; choose another --out for it")
     taken[series.name] = "the same series of another source" if series.uid else "another file"
     folder = out / series.name
-    if said := done(folder, run_of(series, options, segment)):
+    if said := done(folder, run_of(series, options, model)):
         counts.before += 1
         return said
     progress.reading(len(series.files))
-    said = process(series, folder, options, segment, progress.step)
+    said = process(series, folder, options, model, progress.step)
     counts.now += 1
     progress.say(f"{series.where} -> {folder}")
     for line in said["warnings"]:

@@ -17,6 +17,7 @@ from scan import dicom_in, html, nifti_in
 from scan.errors import ScanError
 from scan.lesions import measure
 from scan.mip import Projection, project
+from scan.model import Model
 from scan.options import Options
 from scan.pictures import grey_png, mask_png, overlay_png
 from scan.report import report
@@ -29,15 +30,12 @@ REPORT = "report.json"
 ALWAYS = ["mip.png", "mask.png", "overlay.png", "report.html"]
 DICOM = ["mip.dcm", "mask.dcm"]
 
-Segment = Callable[[np.ndarray], np.ndarray]
 
-
-def run_of(series: Series, options: Options, segment: Segment) -> dict:
+def run_of(series: Series, options: Options, model: Model) -> dict:
     """Return what a report must have been made from, not to be made again."""
     return {
         "version": serve.__version__,
-        "model_hash": segment.metadata.get("sha256"),
-        "operating_point": segment.metadata.get("operating_point"),
+        "model": model.as_json(),
         "source": series.fingerprint,
         "options": options.as_json(),
     }
@@ -58,7 +56,7 @@ def process(
     series: Series,
     folder: Path,
     options: Options,
-    segment: Segment,
+    model: Model,
     step: Callable[[], None] = lambda: None,
 ) -> dict:
     """Make the results of a series in `folder`; return the report.
@@ -68,7 +66,7 @@ def process(
     """
     if series.fault:
         raise ScanError(series.fault, series.at_fault)
-    run = run_of(series, options, segment)
+    run = run_of(series, options, model)
     # What a damaged header makes pydicom warn of may hold names; faults are found here anyway.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -79,13 +77,10 @@ def process(
             step()
     body = upright(volume)
     view = project(body, options.black)
-    mask = segment(view.pixels)
+    mask = model(view.pixels)
     lesions = measure(mask, view, body, volume.uids)
-    about = segment.metadata
-    model = {"name": about.get("name"), "version": about.get("version")}
-    model["hash"] = about.get("sha256")
     notes = warnings_of(suv, headers[0], body, view)
-    said = report(headers[0], suv, body, view, options.black, lesions, model, notes)
+    said = report(headers[0], suv, body, view, options.black, lesions, model.as_json(), notes)
     said["run"] = run
     contents = _contents(said, view, mask)
     if options.dicom:
@@ -93,7 +88,7 @@ def process(
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            contents |= dicom_out.make(headers, suv, body, view, mask, model, options)
+            contents |= dicom_out.make(headers, suv, body, view, mask, model.as_json(), options)
     _write(folder, contents)
     return said
 

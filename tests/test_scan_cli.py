@@ -128,6 +128,33 @@ def test_several_series_and_patients_in_one_folder(tmp_path):
     assert main([str(study), "--out", str(tmp_path / "none"), "--series", "1.2.9"]) == 1
 
 
+def test_shards_do_each_series_once(tmp_path, capsys):
+    study = tmp_path / "study"
+    for k in range(6):
+        write_series(study / str(k), suv=SMALL, SeriesInstanceUID=f"1.2.{k}")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    out, tables, codes = tmp_path / "out", [], []
+    for index in range(3):
+        tables.append(tmp_path / f"{index}.csv")
+        command = [str(study), str(empty), "--out", str(out), "--csv", str(tables[-1])]
+        codes.append(main([*command, "--shard", f"{index}/3"]))
+    rows = [row for table in tables for row in rows_of(table)]
+    done = sorted(row["series_uid"] for row in rows if not row["fault"])
+    assert done == [f"1.2.{k}" for k in range(6)]
+    assert sorted(codes) == [0, 0, 1]  # what is wrong with a source, one of them says
+    assert main([str(study), "--out", str(out), "--shard", "3/3"]) == 2
+    assert "--shard 3/3" in capsys.readouterr().err
+
+
+def test_an_operating_point_that_the_model_does_not_have_is_exit_code_2(tmp_path, capsys):
+    study = write_series(tmp_path / "study", suv=SMALL)
+    command = [str(study), "--out", str(tmp_path / "out"), "--operating-point", "sensitive"]
+    assert main(command) == 2
+    assert "--operating-point sensitive" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_done_is_not_done_again(tmp_path, capsys, monkeypatch):
     study, out = write_series(tmp_path / "study", suv=SMALL), tmp_path / "out"
     command = [str(study), "--out", str(out), "--csv", str(tmp_path / "t.csv")]

@@ -1,0 +1,53 @@
+"""The served model, opened for scans."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serve.contract import ContractError
+from serve.cpus import available_cpus
+from serve.errors import UsageError
+from serve.segmenter import Baseline, Segmenter, check_operating_point
+from serve.settings import Settings
+
+
+class Model:
+    """`model(pixels)` gives the mask; the rest says what the model is, for reports.
+
+    hash: SHA-256 of its file, None for the baseline.
+    """
+
+    def __init__(self, segmenter: Segmenter | Baseline, operating_point: str | None) -> None:
+        about = segmenter.metadata
+        self._segmenter, self._given = segmenter, operating_point
+        self.name, self.version = about.get("name"), about.get("version")
+        self.hash = about.get("sha256")
+        self.operating_point = operating_point or about.get("operating_point")
+
+    @classmethod
+    def load(cls, operating_point: str | None = None) -> Model:
+        """Open the model that the server would serve.
+
+        Raises `ArtifactError`, `SettingsError`, and `UsageError` for an operating point that the
+        model does not have.
+        """
+        path = Settings.read().model
+        segmenter = Segmenter.load(path, available_cpus()) if path else Baseline()
+        try:
+            check_operating_point(segmenter.operating_points, operating_point)
+        except ContractError as error:
+            raise UsageError(f"--operating-point {operating_point}: {error}") from error
+        return cls(segmenter, operating_point)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255."""
+        return self._segmenter(pixels, operating_point=self._given)
+
+    def as_json(self) -> dict[str, str | None]:
+        """Name, version, hash and operating point."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "hash": self.hash,
+            "operating_point": self.operating_point,
+        }
