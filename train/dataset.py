@@ -5,16 +5,22 @@ Layout (DM-i-AI 2023, tumor-segmentation): `patients/imgs/patient_NNN.png`,
 """
 
 import hashlib
+import sys
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from serve import contract
+from serve.folders import list_images
+from serve.labels import decode_label
+from train.progress import Progress
 
 FOLDS = 5
 MOST_FAULTS_SHOWN = 10
+PATIENT, LABEL = "patient_", "segmentation_"
 
 
 class DataError(ValueError):
@@ -35,56 +41,94 @@ class Case:
 
     @property
     def is_patient(self) -> bool:
-        return self.name.startswith("patient")
+        return self.name.startswith(PATIENT)
 
-
-def _read_grey(path: Path) -> np.ndarray:
-    try:
-        return contract.decode_png(path.read_bytes())
-    except contract.ContractError as error:
-        raise DataError(f"{path}: {error}") from error
+    @property
+    def hash(self) -> str:
+        """What names the image wherever it is met (contract.image_hash)."""
+        return contract.image_hash(255 - self.uptake)
 
 
 def _read_case(image: Path, label: Path | None) -> Case:
-    grey = _read_grey(image)
+    def read(path: Path, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
+        try:
+            return decode(path.read_bytes())
+        except (OSError, contract.ContractError) as error:
+            raise DataError(f"{path}: {getattr(error, 'strerror', error)}") from error
+
+    grey = read(image, contract.decode_png)
     if label is None:
         return Case(image.stem, 255 - grey, np.zeros(grey.shape, bool))
-    if not label.is_file():
-        raise DataError(f"{image}: its label {label} is missing")
-    truth = _read_grey(label)
+    truth = read(label, decode_label)
     if truth.shape != grey.shape:
         raise DataError(
             f"{label}: {truth.shape[1]}×{truth.shape[0]} pixels, but {image.name} has "
             f"{grey.shape[1]}×{grey.shape[0]}"
         )
-    strange = np.setdiff1d(truth, (0, 255))
-    if strange.size:
-        raise DataError(f"{label}: holds the value {strange[0]}, expected only 0 and 255")
-    return Case(image.stem, 255 - grey, truth > 0)
+    return Case(image.stem, 255 - grey, truth)
 
 
-def load(root: Path) -> list[Case]:
+def _listed(folder: Path, note: Callable[[str], None]) -> list[Path]:
+    """The PNG files of a folder, none where there is no such folder; notes what is ignored."""
+    if not folder.is_dir():
+        return []
+    listing = list_images(folder)
+    for line in listing.notes():
+        note(f"{folder}: {line}")
+    return listing.images
+
+
+def _pairs(
+    root: Path, note: Callable[[str], None]
+) -> tuple[list[tuple[Path, Path | None]], list[str]]:
+    """Each image with its label, None for controls, and what is at fault with the names."""
+    labels = {path.stem: path for path in _listed(root / "patients/labels", note)}
+    pairs: list[tuple[Path, Path | None]] = []
+    faults = []
+    for image in _listed(root / "patients/imgs", note):
+        wanted = LABEL + image.stem.removeprefix(PATIENT)
+        if not image.stem.startswith(PATIENT):
+            note(f"{image}: ignored, its name does not begin with {PATIENT}")
+        elif wanted in labels:
+            pairs.append((image, labels.pop(wanted)))
+        else:
+            missing = root / "patients/labels" / f"{wanted}.png"
+            faults.append(f"{image}: its label {missing} is missing")
+    for stem, path in labels.items():
+        if stem.startswith(LABEL):
+            faults.append(f"{path}: has no image in patients/imgs")
+        else:
+            note(f"{path}: ignored, its name does not begin with {LABEL}")
+    for image in _listed(root / "controls/imgs", note):
+        pairs.append((image, None))
+        if image.stem.startswith(PATIENT):
+            faults.append(f"{image}: is named as a patient, but is among the controls")
+    for stem, count in Counter(image.stem for image, _ in pairs).items():
+        if count > 1:
+            faults.append(f"{stem}: {count} images have this name")
+    return pairs, faults
+
+
+def load(root: Path, note: Callable[[str], None] | None = None) -> list[Case]:
     """Read all patients, then all controls, each sorted by name.
 
+    note: is given one line for each kind of ignored file; by default it goes to standard error.
     Raises DataError, naming every missing, mismatched or unreadable file (the first ten).
     """
-    images = sorted((root / "patients/imgs").glob("patient_*.png"))
-    if not images:
+    pairs, faults = _pairs(root, note or (lambda line: print(line, file=sys.stderr)))
+    if not any(label for _, label in pairs) and not faults:
         raise DataError(
             f"{root}: no patients/imgs/patient_NNN.png found; expected the folders "
             "patients/imgs, patients/labels and controls/imgs of the DM-i-AI-2023 repository"
         )
-    labels = [root / "patients/labels" / f"segmentation_{i.stem[8:]}.png" for i in images]
-    orphans = sorted(set((root / "patients/labels").glob("segmentation_*.png")) - set(labels))
-    faults = [f"{label}: has no image in patients/imgs" for label in orphans]
-    controls = sorted((root / "controls/imgs").glob("control_*.png"))
-    pairs = [*zip(images, labels, strict=True), *((image, None) for image in controls)]
     cases = []
-    for image, label in tqdm(pairs, desc="reading images", unit="image", leave=False, disable=None):
-        try:
-            cases.append(_read_case(image, label))
-        except DataError as error:
-            faults.append(str(error))
+    with Progress("reading images", len(pairs), "images") as progress:
+        for image, label in pairs:
+            try:
+                cases.append(_read_case(image, label))
+            except DataError as error:
+                faults.append(str(error))
+            progress.add(1)
     if faults:
         more = len(faults) - MOST_FAULTS_SHOWN
         shown = faults[:MOST_FAULTS_SHOWN] + ([f"... and {more} more"] if more > 0 else [])
@@ -102,7 +146,7 @@ def fingerprint(cases: list[Case]) -> str:
     return digest.hexdigest()
 
 
-def folds(cases: list[Case], seed: int) -> dict[str, int]:
+def folds(cases: list[Case], seed: int = 0) -> dict[str, int]:
     """Assign each person one of FOLDS folds, stratified by image height and lesion area.
 
     People of a kind (patient or control) are sorted by height third, then by lesion area, and
