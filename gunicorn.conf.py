@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from serve import metrics
+from serve import metrics, stopping
 from serve.app import served_model
 from serve.log import Log
 from serve.segmenter import ArtifactError
@@ -76,6 +76,11 @@ def rehearse() -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def when_ready(server):
+    """Have /healthz/ready say that the server is about to stop, before it closes its socket."""
+    stopping.announce(settings.drain)
 
 
 def post_worker_init(worker):

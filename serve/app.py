@@ -20,7 +20,7 @@ from werkzeug.exceptions import (
     Unauthorized,
 )
 
-from serve import STARTED, __version__, contract, guard, metrics, record
+from serve import STARTED, __version__, contract, guard, metrics, record, stopping
 from serve.body import posted
 from serve.contract import ContractError
 from serve.measure import BODY_BELOW, share_warning
@@ -139,7 +139,9 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
         return {"status": "alive"}
 
     @app.get("/healthz/ready")
-    def ready() -> dict[str, str]:
+    def ready() -> Response | dict[str, str]:
+        if stopping.asked():
+            return _error(503, "stopping", "the server is about to stop; ask another one")
         # An app whose model failed on the drawn patient was never made.
         return {"status": "ready"}
 

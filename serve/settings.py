@@ -39,6 +39,7 @@ VARIABLES = [
     Variable("MAX_PIXELS", str(MAX_PIXELS), "largest image, width × height", 1, 100_000_000),
     Variable("QUEUE", "16", "images a worker has in hand; more are answered 503", 1, 1000),
     Variable("DEADLINE", "9", "seconds in which an image is answered, or refused", 1, 3600),
+    Variable("DRAIN", "0", "seconds after SIGTERM of still serving, /healthz/ready 503", 0, 600),
     Variable("API_KEY", "", "key that clients must send; empty: everyone is served"),
     Variable("METRICS", "off", "on: figures for Prometheus at /metrics; needs prometheus_client"),
 ]
@@ -58,6 +59,7 @@ class Settings:
     max_pixels: int
     queue: int
     deadline: int
+    drain: int
     api_key: str
     metrics: bool
 
@@ -85,6 +87,7 @@ class Settings:
             max_pixels=numbers["MAX_PIXELS"],
             queue=numbers["QUEUE"],
             deadline=numbers["DEADLINE"],
+            drain=numbers["DRAIN"],
             api_key=texts["API_KEY"],
             metrics=texts["METRICS"] == "on",
         )

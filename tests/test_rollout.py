@@ -1,0 +1,101 @@
+"""What a roll-out relies on: readiness falls before the socket closes, and no request is lost."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from benchmarks import client
+from tests.serving import post, serving
+from tests.slow_model import lasting, write_slow_artifact
+from tests.test_crashes import wait
+
+SHORT = lasting(215)  # some 40 ms
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_slow_artifact(tmp_path_factory.mktemp("slow") / "model.onnx")
+
+
+class Balancer:
+    """Clients of several servers; each asks one whose readiness was 200 when it was last probed."""
+
+    def __init__(self, clients: int) -> None:
+        self.urls, self.got = [], []
+        self._ready, self._stop = [], threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        self._threads.append(threading.Thread(target=self._probe))
+
+    def _probe(self) -> None:
+        while not self._stop.is_set():
+            self._ready = [url for url in list(self.urls) if readiness(url) == 200]
+            time.sleep(0.1)
+
+    def _ask(self) -> None:
+        turn = 0
+        while not self._stop.is_set():
+            if not (ready := self._ready):
+                time.sleep(0.01)
+                continue
+            turn += 1
+            try:
+                answer = str(post(ready[turn % len(ready)], SHORT, timeout=20).status)
+            except client.Unanswered as error:
+                answer = str(error)
+            self.got.append(answer)
+
+    def __enter__(self) -> "Balancer":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, count: int) -> None:
+        before = len(self.got)
+        wait(lambda: len(self.got) >= before + count)
+
+
+def readiness(url: str) -> int:
+    try:
+        return client.ask(url, "/healthz/ready", timeout=10).status
+    except client.Unanswered:
+        return 0
+
+
+def test_roll_out_under_load_loses_no_request(model):
+    settings = {"WORKERS": "1", "DRAIN": "3"}
+    with Balancer(3) as clients, serving(model, **settings) as old:
+        clients.urls.append(old.url)
+        clients.wait_for(15)
+        with serving(model, **settings) as new:
+            clients.urls.append(new.url)
+            clients.wait_for(15)
+            code, seconds = old.stop()
+            clients.wait_for(15)
+            clients.__exit__()
+    assert code == 0
+    assert seconds >= 2.5
+    assert set(clients.got) == {"200"}
+
+
+def test_readiness_falls_while_images_are_still_taken(model):
+    with serving(model, WORKERS="2", DRAIN="60") as server:
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        wait(lambda: readiness(server.url) == 503)
+        assert client.ask(server.url, "/healthz/live").status == 200
+        assert (
+            json.loads(client.ask(server.url, "/healthz/ready").body)["error"]["code"] == "stopping"
+        )
+        for _ in range(4):
+            assert post(server.url, SHORT).status == 200
+        assert stopping.is_alive()
+        server.stop()  # asked again, it does not wait any longer
+        stopping.join(20)
+        assert not stopping.is_alive()
