@@ -10,6 +10,7 @@ As a library, three lines:
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ __version__ = "0.9.0"
 # onnxruntime reports to its vendor and keeps a device id in the home folder unless told not to.
 # Images of patients call nobody: set here, before anything can import it, whatever was set before.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+if "onnxruntime" in sys.modules:  # another program's import, too late for the variable
+    sys.modules["onnxruntime"].disable_telemetry_events()
 
 # gunicorn's master imports this package before it forks, so every worker tells the same uptime.
 STARTED = time.monotonic()
@@ -38,6 +41,8 @@ def load(model: str | os.PathLike[str] | None = None) -> Callable[[np.ndarray], 
     [height, width], 255 = tumour, 0 = not; other arrays raise `ValueError`. Its `metadata` says
     what the model is. It uses all CPUs that this process may use and may be called from several
     threads. Raises `serve.segmenter.ArtifactError` if the model cannot be opened.
+
+    Import `serve` before onnxruntime, so that onnxruntime's telemetry is off from the start.
     """
     from serve.library import open_model  # onnxruntime and numpy only when they are needed
 

@@ -1,0 +1,80 @@
+"""`from serve import load`: array in, mask out."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import serve
+from serve.phantom import phantom
+from serve.segmenter import ArtifactError, Baseline
+from tests.conftest import PROJECT
+
+PIXELS, _ = phantom(150, 120)
+
+
+def test_array_becomes_a_mask(artifact):
+    segment = serve.load(artifact)
+    mask = segment(PIXELS)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, Baseline()(PIXELS))
+    assert segment.metadata["name"] == "tiny"
+
+
+def test_model_is_that_of_the_environment(artifact, monkeypatch):
+    monkeypatch.setenv("MODEL", os.fspath(artifact))
+    assert serve.load().metadata["name"] == "tiny"
+    assert serve.load("baseline").metadata["name"] == "baseline"
+    monkeypatch.delenv("MODEL")
+    assert serve.load().metadata["sha256"]
+
+
+def test_part_of_an_array_and_a_read_only_one_are_taken(artifact):
+    segment, view = serve.load(artifact), PIXELS[::2, ::-1]
+    np.testing.assert_array_equal(segment(view), Baseline()(view))
+    fixed = PIXELS.copy()
+    fixed.flags.writeable = False
+    np.testing.assert_array_equal(segment(fixed), Baseline()(PIXELS))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        PIXELS.astype(np.float32),
+        PIXELS.astype(int),
+        PIXELS > 100,
+        np.dstack([PIXELS] * 3),
+        PIXELS[0],
+        PIXELS[:0],
+        "scan.png",
+        None,
+    ],
+)
+def test_other_arrays_are_refused(artifact, pixels):
+    with pytest.raises(ValueError, match=r"expected uint8 \[height, width\]"):
+        serve.load(artifact)(pixels)
+
+
+def test_model_that_is_missing_is_an_error(tmp_path):
+    with pytest.raises(ArtifactError, match="nowhere"):
+        serve.load(tmp_path / "nowhere.onnx")
+
+
+def test_several_threads_may_call(artifact):
+    segment, masks = serve.load(artifact), []
+    threads = [threading.Thread(target=lambda: masks.append(segment(PIXELS))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(masks) == 4
+    assert all((mask == Baseline()(PIXELS)).all() for mask in masks)
+
+
+def test_import_is_cheap():
+    code = "import serve, sys; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True)
+    assert not {"onnxruntime", "numpy", "flask", "PIL"} & set(loaded.split())
