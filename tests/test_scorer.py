@@ -22,7 +22,6 @@ from PIL import Image
 from benchmarks import client, scorer, scoring
 from benchmarks.cases import find_cases
 from benchmarks.common import interval, percentile
-from benchmarks.summary import scaled_score
 from serve import contract
 from tests.fake_server import LESION, fake_server, perfect
 
@@ -260,12 +259,6 @@ def test_it_is_reported_what_is_lost(data: Path, tmp_path: Path, capsys) -> None
         in told
     )
     assert {row["lost_to_missed"] for row in rows(table)} == {"1.000000"}
-
-
-def test_the_scaled_score_is_the_one_of_the_challenge_s_text() -> None:
-    assert scaled_score(0.2, 0.8) == scaled_score(0.1, 0.8) == 0
-    assert scaled_score(0.5, 0.8) == pytest.approx(0.5)
-    assert scaled_score(0.8, 0.8) == scaled_score(0.9, 0.8) == 1
 
 
 MODEL = {
