@@ -17,7 +17,7 @@ from serve.cpus import available_cpus
 from serve.errors import UsageError
 from serve.folders import find_images
 from serve.segmenter import ArtifactError
-from serve.settings import BASELINE, Settings, SettingsError
+from serve.settings import Settings, SettingsError
 from serve.tasks import Provenance, Task, check_foreign, make_tasks
 
 PROJECT = Path(__file__).resolve().parent
@@ -145,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("predict", predict, "image files to mask files", PREDICT, MORE)
+    command.set_defaults(is_baseline=False)
     _add_files(command)
     command.add_argument("--url", help="ask this server, such as http://127.0.0.1:8000")
     command.add_argument(
@@ -161,7 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "answer HTTP requests; settings are environment variables"
     add("serve", serve, text, f"{text}: PORT, MODEL, WORKERS and those in docs/api.md", NO_DEVICE)
     text = "the challenge's threshold baseline instead of the model"
-    _add_files(add("baseline", _baseline, text, f"predict with {text}", NO_DEVICE))
+    command = add("baseline", predict, text, f"predict with {text}", NO_DEVICE)
+    command.set_defaults(is_baseline=True, url=None, operating_point=None)
+    _add_files(command)
     return parser
 
 
@@ -217,12 +220,6 @@ def merge(arguments: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _baseline(arguments: argparse.Namespace) -> int:
-    os.environ["MODEL"] = BASELINE
-    arguments.url = arguments.operating_point = None
-    return predict(arguments)
-
-
 def predict(arguments: argparse.Namespace) -> int:
     """Do what `predict` was asked for; return the exit code.
 
@@ -242,7 +239,7 @@ def predict(arguments: argparse.Namespace) -> int:
     settings = Settings.read()
     jobs = arguments.jobs or (2 if arguments.url else available_cpus())
     plan = Plan(
-        model=settings.model,
+        model=None if arguments.is_baseline else settings.model,
         threads=max(1, available_cpus() // jobs),
         max_pixels=settings.max_pixels,
         url=arguments.url,

@@ -98,7 +98,10 @@ def shipped_model(root: Path = Path("/")) -> Path:
 
     The file is found wherever the server is started. `root` is where /proc is looked for.
     """
-    return PROJECT / (INT8 if multiplies_int8(root) else FLOAT32)
+    package = Path(__file__).resolve().parent  # where an installed package has its model
+    return (package if (package / "artifacts").is_dir() else PROJECT) / (
+        INT8 if multiplies_int8(root) else FLOAT32
+    )
 
 
 def _number(variable: Variable, text: str) -> int | None:

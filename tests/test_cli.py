@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -502,6 +503,49 @@ def test_masks_of_an_unknown_model_are_never_taken_for_done(folder, tmp_path, ca
             stdout_of(capsys)
             assert predict(folder / "scan_0.png", "--out", tmp_path / "out", "--url", url) == 0
             assert stdout_of(capsys) == "1 mask written, 0 were there before, 0 failed\n"
+
+
+def test_serve_becomes_the_server_wherever_it_is_started(tmp_path, artifact):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from serve.cli import main; main()"
+    variables = {"MODEL": os.fspath(artifact), "HOST": "127.0.0.1", "PORT": str(port)}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, PROJECT, "serve"],
+            cwd=tmp_path,
+            env=os.environ | variables | {"WORKERS": "1"},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while "Worker is ready" not in (tmp_path / "log").read_text():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        image = tmp_path / "a.png"
+        image.write_bytes(encode_png(PIXELS[0]))
+        assert predict(image, "--out", tmp_path, "--url", f"http://127.0.0.1:{port}") == 2
+        assert predict(image, "--out", tmp_path / "o", "--url", f"http://127.0.0.1:{port}") == 0
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_serve_tells_what_is_wrong_in_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("PORT", "http")
+    assert cli.main(["serve"]) == 2
+    assert capsys.readouterr().err.startswith("error: PORT='http' is not a whole number")
+
+
+def test_baseline_is_a_model_by_a_command_of_its_own(folder, tmp_path):
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("MODEL", "nowhere.onnx")
+        assert cli.main(["baseline", str(folder), "--out", str(out), "--jobs", "1"]) == 0
+    for pixels, mask in zip(PIXELS, masks(out), strict=True):
+        np.testing.assert_array_equal(mask, Baseline()(pixels))
 
 
 # Processes
