@@ -15,12 +15,12 @@ from benchmarks.scoring import Result
 BASELINE_DICE = 0.2  # of the challenge's own baseline; at or below it the scaled score is 0
 FAILURE_DICE = 0.1
 # Lesions by area in pixels: from this on, up to the next.
-SIZES = (1, 20, 100, 500)
+SIZES = (1, 50, 200, 1000)
 # Healthy controls that the challenge's text names as difficult, and why they take up tracer.
 TRICKY_CONTROLS = {
     "control_050": "cold: neck",
     "control_399": "chemotherapy: bones",
-    "control_381": "muscles after a meal",
+    "control_381": "after a meal: muscles",
     "control_398": "bowel",
 }
 

@@ -38,11 +38,11 @@ def result(name: str, truth: np.ndarray, mask: np.ndarray, fault: str = "") -> R
     )
 
 
-SMALL, MIDDLE, LARGE = (0, 0, 3, 3), (0, 10, 5, 4), (20, 0, 25, 20)  # 9, 20 and 500 pixels
+SMALL, MIDDLE, LARGE = (0, 0, 7, 7), (0, 10, 10, 5), (15, 0, 40, 25)  # 49, 50, 1000 pixels
 RESULTS = [
     result("patient_0", boxes(SMALL, MIDDLE, LARGE), boxes(MIDDLE, LARGE, (55, 55, 2, 2))),
     result("patient_1", boxes(SMALL), boxes()),
-    result("patient_2", boxes(MIDDLE), boxes((0, 13, 5, 4))),
+    result("patient_2", boxes(MIDDLE), boxes((0, 14, 10, 5))),
     result("control_0", boxes(), boxes((0, 0, 2, 2), (9, 9, 2, 2), (30, 30, 2, 2))),
     result("control_1", boxes(), boxes()),
     result("control_2", boxes(), boxes(), fault="late: no answer"),
@@ -55,17 +55,17 @@ def lines(**options: object) -> list[str]:
 
 def test_every_figure_is_what_a_person_counts() -> None:
     said = lines(best=0.8)
-    dice = [2 * 520 / (529 + 524), 0, 2 * 5 / 40]
+    dice = [2 * 1050 / (1099 + 1054), 0, 2 * 10 / 100]
     mean = np.mean(dice)
     for start in (
         f"mean Dice     {mean:.4f}  over 3 patients, 95 % from ",
-        f"median Dice   {0.25:.4f}",
+        f"median Dice   {0.2:.4f}",
         "failures      33.3%  (1 with Dice < 0.1)",
         f"scaled score  {(mean - 0.2) / 0.6:.4f}  ",
         "sensitivity   60.0%  3 of 5 lesions found",
-        "  1 to 19 px       0.0%  0 of 2",
-        "  20 to 99 px    100.0%  2 of 2",
-        "  from 500 px    100.0%  1 of 1",
+        "  1 to 49 px       0.0%  0 of 2",
+        "  50 to 199 px   100.0%  2 of 2",
+        "  from 1000 px   100.0%  1 of 1",
         "false lesions 0.33  false-positive lesions per patient",
         "empty masks   33.3%  of 3 controls",  # no answer is no empty mask
         "false lesions 1.00  false-positive lesions per control",
@@ -74,7 +74,7 @@ def test_every_figure_is_what_a_person_counts() -> None:
         "  control_2: late: no answer",
     ):
         assert any(line.startswith(start) for line in said), start
-    assert not any("100 to 499" in line for line in said)
+    assert not any("200 to 999" in line for line in said)
     (distance,) = (line for line in said if line.startswith("Hausdorff 95"))
     assert "median" in distance
     assert distance.endswith("; 1 patients without a mask left out")
@@ -104,7 +104,7 @@ def test_the_table_holds_each_case() -> None:
     first, second = rows[:2]
     assert [row["case"] for row in rows] == [r.case.name for r in RESULTS]
     assert (first["lesions"], first["lesions_found"], first["false_lesions"]) == ("3", "2", "1")
-    assert (first["truth_pixels"], first["mask_pixels"]) == ("529", "524")
+    assert (first["truth_pixels"], first["mask_pixels"]) == ("1099", "1054")
     assert second["hausdorff_95"] == ""
     parts = [float(first[f"lost_to_{part}"]) for part in ("missed", "false", "boundary")]
     assert sum(parts) == pytest.approx(1 - float(first["dice"]), abs=1e-5)
