@@ -51,7 +51,10 @@ function giveTruth(image, file) {
   session.compare = true;
   if (image.state !== "done") return;
   choose(image);
-  readTruth(image, new AbortController().signal).then(() => changed(image));
+  judge(image, image, new AbortController().signal).then((judged) => {
+    Object.assign(image, judged);
+    changed(image);
+  });
 }
 
 /** A truth that came before its image is no case of its own any more. */
@@ -134,13 +137,13 @@ async function segment(one) {
     const { width, height, grey } = await readGrey(answer.png);
     const mask = grey.map((value) => (value > 127 ? 1 : 0));
     const image = await readGrey(one.file, (file) => server.readImage(file, signal));
+    const result = { ...answer, width, height, mask, point, body: bodyArea(image.grey) };
+    const judged = await judge(one, result, signal);
     if (signal.aborted) return;
-    Object.assign(one, answer, { width, height, mask, point, body: bodyArea(image.grey) });
-    await readTruth(one, signal);
-    if (signal.aborted) return;
+    // The person may have chosen another operating point meanwhile.
+    const state = point === session.point ? "done" : "waiting";
+    Object.assign(one, result, judged, { state, words: null });
     drawThumbnail(one, image);
-    Object.assign(one, { state: "done", words: null });
-    if (point !== session.point) one.state = "waiting"; // it was changed meanwhile
   } catch (error) {
     if (signal.aborted) return;
     if (error.status === 401) {
@@ -159,23 +162,24 @@ async function segment(one) {
   by("viewer").scrollIntoView();
 }
 
-/** Compare with the truth that came along, or note why that cannot be done; never rejects. */
-async function readTruth(one, signal) {
-  one.truth = one.note = null;
+/** The lesions of a case's new `result`, and its comparison with the truth that came along, or a
+ *  note why there is none: {lesions, missed, truth, note}. Never rejects. */
+async function judge(one, { mask, width, height }, signal) {
+  let note = null, truth = null;
   try {
     if (one.truthFile) one.truthMask ??= await readGrey(await server.readLabel(one.truthFile, signal));
   } catch (error) {
-    one.note = `${one.truthFile.name} cannot be compared. ${error.message}`;
+    note = `${one.truthFile.name} cannot be compared. ${error.message}`;
   }
-  const { width, height, grey } = one.truthMask ?? {};
-  if (grey && (width !== one.width || height !== one.height)) {
-    one.note = `${one.truthFile.name} is ${width}×${height}, the image ${one.width}×${one.height}: ` +
+  const label = one.truthMask;
+  if (label && (label.width !== width || label.height !== height)) {
+    note = `${one.truthFile.name} is ${label.width}×${label.height}, the image ${width}×${height}: ` +
       "they cannot be compared.";
-  } else if (grey) {
-    one.truth = compare(one.mask, grey);
+  } else if (label) {
+    truth = compare(mask, label.grey);
   }
-  one.lesions = lesions(one.mask, one.width, one.truth && grey);
-  one.missed = one.truth ? lesions(grey, one.width, one.mask).filter(({ met }) => !met) : [];
+  const missed = truth ? lesions(label.grey, width, mask).filter(({ met }) => !met) : [];
+  return { lesions: lesions(mask, width, truth && label.grey), missed, truth, note };
 }
 
 // Key and operating point

@@ -7,8 +7,11 @@ import { save } from "./files.js";
 import { by, count, duration, element, session, stateWords, stem } from "./session.js";
 
 // Bright, since most of what they are laid over is black.
-export const MASK = [255, 77, 208];
+const MASK = [255, 77, 208];
 const COLOURS = { [TP]: [40, 205, 100], [FP]: [255, 69, 58], [FN]: [61, 140, 255] };
+export const GREYS = Array.from({ length: 256 }, (_, value) => [value, value, value]);
+export const MARKED = [null, MASK]; // what a mask's 0 and 1 are painted with
+const COMPARISON = [null, COLOURS[TP], COLOURS[FP], COLOURS[FN]];
 const WORDS = { [TP]: "true positive", [FP]: "false positive", [FN]: "false negative" };
 const ZOOMS = [0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8];
 const MOST_LISTED = 100, MOST_NUMBERED = 30; // lesions
@@ -149,7 +152,7 @@ async function showPicture(one) {
     canvas.width = one.width;
     canvas.height = one.height;
   }
-  const image = paint(grey, one.width, (value) => [value, value, value, 255]);
+  const image = paint(grey, one.width, GREYS);
   by("image").getContext("2d").drawImage(image, 0, 0);
   showOverlay();
   showZoom();
@@ -204,18 +207,20 @@ function showLabels(one) {
 function overlayOf(one) {
   const kinds = compared(one) ? one.truth.kinds : one.mask;
   const drawn = picked("draw") === "outline" ? outline(kinds, one.width) : kinds;
-  return paint(drawn, one.width, (kind) => kind && [...(compared(one) ? COLOURS[kind] : MASK), 255]);
+  return paint(drawn, one.width, compared(one) ? COMPARISON : MARKED);
 }
 
-/** A canvas of the size of `values`; `colour` gives [r, g, b, a] of a value, or 0 for none. */
-export function paint(values, width, colour) {
+/** A canvas of the size of `values`; `palette` has the [r, g, b] of each, or null for none. */
+export function paint(values, width, palette) {
   const canvas = new OffscreenCanvas(width, values.length / width);
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(canvas.width, canvas.height);
-  for (let i = 0; i < values.length; i++) {
-    const rgba = colour(values[i]);
-    if (rgba) pixels.data.set(rgba, 4 * i);
-  }
+  // One number for the four bytes of a pixel: a full list of images is painted many times.
+  const words = new Uint32Array(pixels.data.buffer);
+  const colours = Uint32Array.from(palette, (rgb) => {
+    return rgb ? new Uint32Array(Uint8Array.of(...rgb, 255).buffer)[0] : 0;
+  });
+  for (let i = 0; i < values.length; i++) words[i] = colours[values[i]];
   context.putImageData(pixels, 0, 0);
   return canvas;
 }

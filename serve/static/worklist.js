@@ -2,7 +2,7 @@
 
 import { csv, save, zip } from "./files.js";
 import { by, count, duration, session, stateWords, stem } from "./session.js";
-import { MASK, paint, resetView, show } from "./viewer.js";
+import { GREYS, MARKED, paint, resetView, show } from "./viewer.js";
 
 const COLUMNS = ["image", "height", "width", "lesions", "tumour_pixels", "body_pixels",
   "share_of_body", "dice", "true_positive_pixels", "false_positive_pixels",
@@ -149,8 +149,8 @@ export function drawThumbnail(one, { width, height, grey }) {
   context.imageSmoothingQuality = "high";
   context.fillStyle = "white";
   context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(paint(grey, width, (value) => [value, value, value, 255]), ...place);
-  context.drawImage(paint(one.mask, width, (marked) => marked && [...MASK, 255]), ...place);
+  context.drawImage(paint(grey, width, GREYS), ...place);
+  context.drawImage(paint(one.mask, width, MARKED), ...place);
 }
 
 /** Say which files were not taken; they are named as far as there is room. */
