@@ -937,6 +937,25 @@ def test_truths_are_read_strictly_and_refusals_are_in_words(page, tmp_path):
 
 
 @needs_browser
+def test_image_may_be_chosen_while_its_truth_is_read(page, tmp_path):
+    page.run(
+        "const real = fetch; const held = new Promise(go => { window.go = go });"
+        "window.fetch = async (path, options) => {"
+        "  const answer = await real(path, options);"
+        "  if (path === 'label') { window.holding = true; await held }"
+        "  return answer }"
+    )
+    page.upload(*draw(tmp_path, 1, truth=True), *draw(tmp_path, 2, truth=True))
+    page.until(lambda: page.run("return window.holding"))
+    page.choose("patient_002.png")
+    page.choose("patient_001.png")
+    assert not page.shown("result")
+    page.run("go()")
+    page.wait_for(2)
+    assert "dice" in page.facts()
+
+
+@needs_browser
 def test_doubtful_masks_and_images_come_with_a_warning(page, tmp_path):
     (image,) = draw(tmp_path, 1)
     inverted = tmp_path / "inverted.png"
@@ -951,15 +970,17 @@ def test_doubtful_masks_and_images_come_with_a_warning(page, tmp_path):
 
 @needs_browser
 def test_image_that_the_model_was_trained_on_is_named(driver, tmp_path):
-    known, other = (*draw(tmp_path, 1), *draw(tmp_path, 2))
+    known, truth = draw(tmp_path, 1, truth=True)
+    (other,) = draw(tmp_path, 2)
     hashes = json.dumps([image_hash(decode_png(known.read_bytes()))])
     model = write_artifact(tmp_path / "m.onnx", metadata={**TINY_METADATA, "trained_on": hashes})
     with serving(model, WORKERS="1") as server:
         page = Page(driver, server.url)
         page.open()
-        page.upload(known, other)
+        page.upload(known, truth, other)
         page.wait_for(2)
         page.facts()
         assert page.shown("trained-on")
+        assert "over 1 (the model was trained on 1 of them)" in page.text("status")
         page.choose(other.name)
         assert not page.shown("trained-on")

@@ -302,6 +302,7 @@ function zoomTo(lesion) {
   const scale = Math.min(stage.clientWidth / (right - left), stageHeight() / (bottom - top)) / 3;
   zoom = Math.min(6, Math.max(fitting(), scale));
   framed = lesion.label;
+  stage.scrollIntoView({ block: "nearest" });
   showZoom();
   showLabels(session.chosen);
   const picture = by("picture").getBoundingClientRect(), view = stage.getBoundingClientRect();

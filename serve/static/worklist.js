@@ -38,13 +38,18 @@ function showStatus() {
   const { cases } = session;
   const failed = cases.filter((c) => c.state === "failed").length;
   const done = cases.filter((c) => c.state === "done");
-  const scores = done.filter((c) => c.truth).map((c) => c.truth.dice);
+  const scored = done.filter((c) => c.truth);
+  const known = scored.filter((c) => c.trainedOn).length;
   const finished = done.length + failed;
   const all = finished === cases.length;
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const words = [all ? count(cases.length, "image") : `${finished} of ${cases.length} done`];
   if (failed) words.push(`${failed} failed`);
-  if (scores.length) words.push(`mean Dice ${mean(scores).toFixed(3)} over ${scores.length}`);
+  if (scored.length) {
+    const dice = mean(scored.map((c) => c.truth.dice)).toFixed(3);
+    const but = known ? ` (the model was trained on ${known} of them)` : "";
+    words.push(`mean Dice ${dice} over ${scored.length}${but}`);
+  }
   if (done.length > 1) {
     words.push(`${duration(mean(done.map((c) => c.seconds)))} each`);
   }
