@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,7 @@ def _without_plane(square: np.ndarray) -> np.ndarray:
     return square - (terms @ fit).reshape(square.shape)
 
 
+@cache
 def brightest(fwhm: float, depth: float) -> tuple[float, float, float]:
     """Of noise of SD 1 seen through `depth` mm: mean and SD of its maximum, and its correlation
     from column to column."""
@@ -181,7 +183,7 @@ def black_of(livers: list[Liver]) -> dict[str, float]:
     level = float(np.median([liver.mean for liver in livers]))
     share = float(np.median([liver.texture / liver.mean for liver in livers]))
     across = float(np.median([liver.across for liver in livers]))
-    widths = np.arange(4.0, 11.1, 0.5)
+    widths = np.arange(4.0, 9.1, 0.5)
     fwhm = float(min(widths, key=lambda w: abs(brightest(w, LIVER_DEPTH)[2] - across)))
 
     def ratio(width: float, depth: float, texture: float) -> float:
