@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from scan.errors import ScanError, first_line, tag
 from scan.source import File, Series
@@ -26,6 +27,7 @@ SAME = [  # what must be the same in all slices, or they are not of one image
     "Columns",
 ]
 SAME_NUMBERS = ["PixelSpacing", "ImageOrientationPatient"]  # but for rounding
+MOST_PIXELS = 2048**2  # of one slice
 LARGEST_TILT = 0.5  # degrees
 COUNTS_OF_4D = ["NumberOfTimeSlices", "NumberOfTimeSlots", "NumberOfRRIntervals"]
 
@@ -74,6 +76,17 @@ def _read(file: File) -> Slice:
             header = dcmread(stream, force=start[128:] != b"DICM")
     except Exception as error:  # pydicom has no base for what damaged files raise
         raise ScanError(f"damaged or truncated: {first_line(error)}", file.name) from error
+    if int(header.get("Rows") or 0) * int(header.get("Columns") or 0) > MOST_PIXELS:
+        raise ScanError("its size is that of no PET slice", file.name)
+    if "TransferSyntaxUID" not in header.file_meta:  # a file without its first group
+        implicit, little = header.original_encoding
+        header.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian
+            if implicit
+            else ExplicitVRLittleEndian
+            if little
+            else ExplicitVRBigEndian
+        )
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise ScanError("multi-frame, which is not read; export single frames", file.name)
     try:

@@ -44,7 +44,7 @@ def make(
     """
     source = headers[0] if headers[0] is not None else Dataset()
     words = [] if options.dicom_patient else identifiers(source)
-    image = projection(source, headers, suv, body, view, options.dicom_patient, words)
+    image = projection(source, headers, suv, body, view, options, words)
     return {"mip.dcm": _bytes(image), "mask.dcm": _bytes(segmentation(image, mask, model))}
 
 
@@ -54,7 +54,7 @@ def projection(
     suv: Suv,
     body: Upright,
     view: Projection,
-    patient: bool,
+    options: Options,
     words: list[str],
 ) -> FileDataset:
     """Return the projection in SUV (GML) as a PET image of one coronal slice (REPROJECTION)."""
@@ -63,7 +63,7 @@ def projection(
     image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     image.SpecificCharacterSet = source.get("SpecificCharacterSet") or "ISO_IR 192"
     for keyword in PATIENT + STUDY:
-        setattr(image, keyword, (source.get(keyword) if patient else None) or "")
+        setattr(image, keyword, (source.get(keyword) if options.dicom_patient else None) or "")
     for keyword in DATES:
         setattr(image, keyword, source.get(keyword) or "")
     content = view.suv.tobytes()
@@ -87,7 +87,7 @@ def projection(
     _times(image, source)
     _references(image, headers)
     _place(image, body, view)
-    _pixels(image, view.suv)
+    _pixels(image, view.suv, options.black)
     return image
 
 
@@ -171,7 +171,7 @@ def _place(image: Dataset, body: Upright, view: Projection) -> None:
     image.SliceThickness = _ds(rows * body.spacing[1])
 
 
-def _pixels(image: Dataset, suv: np.ndarray) -> None:
+def _pixels(image: Dataset, suv: np.ndarray, black: float) -> None:
     slope = float(_ds(max(float(suv.max()), 1e-6) / HIGHEST * (1 + 1e-9)))
     stored = np.clip(np.round(suv / slope), 0, HIGHEST).astype("<u2")
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -179,7 +179,7 @@ def _pixels(image: Dataset, suv: np.ndarray) -> None:
     image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
     image.PixelRepresentation = 0
     image.RescaleIntercept, image.RescaleSlope = 0, _ds(slope)
-    image.WindowCenter, image.WindowWidth = 3.5, 7
+    image.WindowCenter, image.WindowWidth = black / 2, black
     image.PixelData = stored.tobytes()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
     rows: list[dict] = []
     counts, progress, interrupted = Counts(), Progress(len(sources)), False
     try:
-        for item in _all(sources, out, options, model, share, counts, progress):
-            rows.append(item)
+        # What a damaged header makes pydicom warn of may hold names; faults are found here anyway.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for item in _all(sources, out, options, model, share, counts, progress):
+                rows.append(item)
     except KeyboardInterrupt:
         interrupted = True
     progress.close()

@@ -169,7 +169,8 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
     for file in files:
         head = _head(file)
         if head is None:
-            others["no DICOM"] += 1
+            nifti = file.name.lower().endswith((".nii", ".nii.gz"))
+            others["NIfTI (which is taken if it is named itself)" if nifti else "no DICOM"] += 1
             continue
         kind, modality = str(head.get("SOPClassUID", "")), str(head.get("Modality") or "?")
         uid = str(head.get("SeriesInstanceUID") or "")

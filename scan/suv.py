@@ -192,7 +192,7 @@ def scan_start(headers: Sequence[Dataset], given: Given = Given()) -> tuple[date
     time where the series' is later: then the series was made (again) after the scan.
     """
     first = headers[0]
-    series = joined(first, "SeriesDate", "SeriesTime")
+    series = _on_its_day(first, "SeriesDate", "SeriesTime")
     found = [moment for header in headers if (moment := acquisition(header))]
     earliest = min(found, default=None)
     if isinstance(given.scan_time, datetime):
@@ -210,12 +210,25 @@ def scan_start(headers: Sequence[Dataset], given: Given = Given()) -> tuple[date
 
 
 def acquisition(header: Dataset) -> datetime | None:
-    """Return when the slice's acquisition began; without a date of its own, the series' date."""
+    """Return when the slice's acquisition began.
+
+    Without a date of its own it has the series', or the next where midnight came between.
+    """
     if both := joined(header, "AcquisitionDate", "AcquisitionTime"):
         return both
     if text := text_of(header, "AcquisitionDateTime"):
         return parse_datetime(text, zone_of(header))
-    return joined(header, "SeriesDate", "AcquisitionTime")
+    moment = _on_its_day(header, "AcquisitionDate", "AcquisitionTime")
+    series = _on_its_day(header, "SeriesDate", "SeriesTime")
+    if moment and series and series - moment > timedelta(hours=12):
+        return moment + timedelta(days=1)
+    return moment
+
+
+def _on_its_day(header: Dataset, date: str, time: str) -> datetime | None:
+    """A moment whose date, where it is missing, is that of another element."""
+    dates = (date, "SeriesDate", "AcquisitionDate", "StudyDate")
+    return next((moment for other in dates if (moment := joined(header, other, time))), None)
 
 
 def injection(
@@ -323,6 +336,8 @@ def private_text(header: Dataset, group: int, creator: str, element: int) -> str
     try:
         value = header.private_block(group, creator)[element].value
     except KeyError:
+        if (group, 0x0010) in header:  # the block is somebody else's
+            return ""
         found = header.get((group, 0x1000 | element))
         value = None if found is None else found.value
     if isinstance(value, bytes):

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,14 +66,11 @@ def process(
     if series.fault:
         raise ScanError(series.fault, series.at_fault)
     run = run_of(series, options, model)
-    # What a damaged header makes pydicom warn of may hold names; faults are found here anyway.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if series.uid:
-            volume, suv, headers = dicom_in.read(series, options.given, step)
-        else:
-            (volume, suv), headers = nifti_in.read(series, options.given), [None]
-            step()
+    if series.uid:
+        volume, suv, headers = dicom_in.read(series, options.given, step)
+    else:
+        (volume, suv), headers = nifti_in.read(series, options.given), [None]
+        step()
     body = upright(volume)
     view = project(body, options.black)
     mask = model(view.pixels)
@@ -86,9 +82,7 @@ def process(
     if options.dicom:
         from scan import dicom_out
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            contents |= dicom_out.make(headers, suv, body, view, mask, model.as_json(), options)
+        contents |= dicom_out.make(headers, suv, body, view, mask, model.as_json(), options)
     _write(folder, contents)
     return said
 

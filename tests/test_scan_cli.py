@@ -463,3 +463,24 @@ def test_scan_errors_have_their_place_apart():
     error = ScanError("truncated", "/home/mueller/scan.dcm")
     assert str(error) == "truncated"
     assert error.where == "/home/mueller/scan.dcm"
+
+
+def test_files_without_preamble_are_read(tmp_path):
+    plain = write_series(tmp_path / "plain", suv=SMALL)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for path in plain.iterdir():
+        data = path.read_bytes()
+        length = int.from_bytes(data[140:144], "little")  # of group 2, after its length element
+        (bare / path.name).write_bytes(data[144 + length :])
+    for name, folder in (("a", plain), ("b", bare)):
+        assert main([str(folder), "--out", str(tmp_path / name)]) == 0
+    pictures = [only_folder(tmp_path / name).joinpath("mip.png").read_bytes() for name in "ab"]
+    assert pictures[0] == pictures[1]
+
+
+def test_a_nifti_in_a_folder_is_named(tmp_path, capsys):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "suv.nii.gz").write_bytes(b"")
+    assert main([str(tmp_path / "study"), "--out", str(tmp_path / "out")]) == 1
+    assert "1 NIfTI (which is taken if it is named itself) file" in capsys.readouterr().err

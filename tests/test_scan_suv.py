@@ -354,3 +354,27 @@ def test_a_number_that_is_none_is_refused():
     with pytest.raises(ScanError, match=r"PatientWeight \(0010,1030\) is no number"):
         suv_of([about])
     assert math.isfinite(suv_of([about], Given(weight=70)).factor)
+
+
+def test_a_missing_date_is_that_of_another_element():
+    assert factor(SeriesDate=None) == pytest.approx(FACTOR)
+    assert factor(SeriesDate=None, AcquisitionDate=None) == pytest.approx(FACTOR)
+    with pytest.raises(ScanError, match="give --scan-time"):
+        factor(SeriesDate=None, AcquisitionDate=None, StudyDate=None)
+
+
+def test_an_acquisition_after_midnight_without_a_date_is_of_the_next_day():
+    late = {
+        "SeriesTime": "235500",
+        "AcquisitionDate": None,
+        "RadiopharmaceuticalStartTime": "225500",
+        "RadiopharmaceuticalStartDateTime": None,
+    }
+    beds = [header(AcquisitionTime=t, **late) for t in ("235600", "000200")]
+    assert suv_of(beds).factor == pytest.approx(FACTOR)
+
+
+def test_another_makers_private_elements_are_no_scan_time():
+    about = header()
+    about.private_block(0x0009, "SOMEBODY", create=True).add_new(0x0D, "DT", "20240115090000")
+    assert suv_of([about]).factor == pytest.approx(FACTOR)
