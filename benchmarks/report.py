@@ -44,6 +44,7 @@ def markdown(result: dict) -> str:
         f"- server: {result['limits']}",
         "- " + ", ".join(f"{name} {host[name]}" for name in ["python", *PACKAGES]),
         f"- answers: {result['answers']}",
+        f"- limits: {result['budget_s']:g} s alone, {result['budget_at_once_s']:g} s at once",
     ]
     if start := result["cold_start"]:
         ready = ", ".join(f"{seconds:.2f} s" for seconds in start["ready_s"])

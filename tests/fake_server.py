@@ -19,6 +19,10 @@ from serve import contract
 LESION = 100  # in the images of these tests lesions are darker than this, all else is brighter
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with the usual 5 a busy machine refuses connections
+
+
 @contextmanager
 def fake_server(
     answer: Callable[[np.ndarray], bytes],
@@ -64,7 +68,7 @@ def fake_server(
         def log_message(self, *_: object) -> None:
             pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{httpd.server_port}"
