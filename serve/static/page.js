@@ -351,8 +351,7 @@ const keyAsked = server.useKey("").then((taken) => taken || lock());
 const toldAbout = server.about().then(({ version, model, operating_points: points }) => {
   Object.assign(session, { model, points: points ?? {} });
   offerPoints();
-  const dice = model.dice ? `, Dice ${model.dice}` : "";
-  by("about").textContent = `Version ${version}, model ${model.name ?? "without a name"}${dice}.`;
+  by("about").textContent = `Version ${version}, model ${model.name ?? "without a name"}.`;
 });
 Promise.allSettled([keyAsked, toldAbout]).then(() => {
   ready = true;

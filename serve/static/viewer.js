@@ -105,6 +105,7 @@ function showTrust(one) {
     const spread = error === undefined ? "" : ` ± ${error.toFixed(3)}`;
     words.push(`The mean Dice is ${dice.toFixed(3)}${spread} on patients the model has not seen.`);
   }
+  if (dice === undefined && session.model.dice) words.push(`Its Dice: ${session.model.dice}.`);
   words.push("Expect less on images from other scanners.");
   if (!one.lesions.length) words.push("An empty mask does not rule out a tumour.");
   by("trust").replaceChildren(element("h3", "How far to trust this"), element("p", words.join(" ")));
