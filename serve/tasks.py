@@ -38,8 +38,11 @@ class Provenance:
     def record(self, image: Path) -> str:
         """Return what a file made of `image`, as it is now, says of itself. Raises `OSError`."""
         found = image.stat()
-        state = {"image_size": found.st_size, "image_mtime_ns": found.st_mtime_ns}
-        return json.dumps(asdict(self) | state)
+        return self.record_of(found.st_size, found.st_mtime_ns)
+
+    def record_of(self, size: int, mtime_ns: int) -> str:
+        """Return the same of an image of `size` bytes that was last changed at `mtime_ns`."""
+        return json.dumps(asdict(self) | {"image_size": size, "image_mtime_ns": mtime_ns})
 
 
 @dataclass(frozen=True, slots=True)

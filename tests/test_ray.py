@@ -120,7 +120,7 @@ def test_node_killed_half_way_loses_nothing_and_doubles_nothing(cluster, model, 
     said, faults = driver.communicate(timeout=300)
     assert driver.returncode == 0, faults
     # Ray itself reports the dead node as well.
-    assert said.splitlines()[-1] == "240 masks written, 0 failed, 0 were there before"
+    assert said.splitlines()[-1] == "240 masks written, 0 were there before, 0 failed"
     rows = rows_of(out / "table.parquet")
     assert [row["image"] for row in rows] == images
     for row in rows:
@@ -154,9 +154,9 @@ def test_driver_killed_half_way_goes_on_without_doubling(cluster, model, tmp_pat
     os.replace(tmp_path / "other" / images[0], tmp_path / "images" / images[0])
     (tmp_path / "images" / "broken.png").unlink()
     again = run(*arguments, MODEL=model)
-    assert again.stdout == "1 masks written, 0 failed, 79 were there before\n"
+    assert again.stdout == "1 masks written, 79 were there before, 0 failed\n"
     baseline = run(*arguments, MODEL="baseline")
-    assert baseline.stdout == "80 masks written, 0 failed, 0 were there before\n"
+    assert baseline.stdout == "80 masks written, 0 were there before, 0 failed\n"
 
 
 @needs_ray
@@ -174,14 +174,14 @@ def test_bucket_to_bucket(cluster, s3, model, tmp_path):
     arguments += ["--address", cluster.address]
     done = run(*arguments, MODEL=model)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "12 masks written, 0 failed, 0 were there before\n"
+    assert done.stdout == "12 masks written, 0 were there before, 0 failed\n"
     assert "ignored files that are not named *.png: 1 (notes.txt)" in done.stderr
     found = storage.get_file_info(fs.FileSelector("scans/masks"))
     assert len([info for info in found if info.extension == "png"]) == 12
     with storage.open_input_file("scans/masks/table.parquet") as file:
         assert len(rows_of(file)) == 12
     assert (
-        run(*arguments, MODEL=model).stdout == "0 masks written, 0 failed, 12 were there before\n"
+        run(*arguments, MODEL=model).stdout == "0 masks written, 12 were there before, 0 failed\n"
     )
 
 

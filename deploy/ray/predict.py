@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import os
 import shutil
@@ -19,9 +18,9 @@ from tempfile import TemporaryDirectory
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
-from serve import __version__
+from serve import batch
 from serve.errors import UsageError
-from serve.segmenter import ArtifactError, read_checked
+from serve.segmenter import ArtifactError
 from serve.settings import Settings, SettingsError
 
 try:
@@ -77,13 +76,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("source", metavar="SOURCE", help="folder or URI of the images")
     parser.add_argument("--out", required=True, help="folder or URI for masks and table")
     parser.add_argument(
+        "--operating-point", metavar="NAME", help="one of the model's; default: the model's own"
+    )
+    parser.add_argument(
         "--address",
         help="of the Ray cluster: auto on one of its nodes, or HOST:6379 (default: RAY_ADDRESS; "
         "without it Ray starts on this machine alone)",
     )
     arguments = parser.parse_args(argv)
     try:
-        return predict(arguments.source, arguments.out, arguments.address)
+        return predict(
+            arguments.source, arguments.out, arguments.address, arguments.operating_point
+        )
     except (UsageError, ArtifactError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -91,31 +95,33 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def predict(source_text: str, out_text: str, address: str | None) -> int:
+def predict(source_text: str, out_text: str, address: str | None, point: str | None) -> int:
     """Segment all images that are not done yet; return the exit code.
 
     Raises `UsageError`, `ArtifactError` and `SettingsError` before anything was written.
     """
     settings = Settings.read()
-    model = read_checked(settings.model) if settings.model else None
     plan = Plan(
         source=absolute(source_text),
         out=absolute(out_text),
         model=settings.model and settings.model.name,
         max_pixels=settings.max_pixels,
-        made_by=made_by(model, settings.max_pixels),
+        operating_point=point,
+        provenance=batch.identify(
+            batch.Plan(settings.model, 1, settings.max_pixels, operating_point=point)
+        ),
     )
     source, out = Place.of(plan.source), Place.of(plan.out)
     if (source.filesystem, source.path) == (out.filesystem, out.path):
         raise UsageError("--out is the folder of the images; choose another")
-    images, listing = list_images(source)
+    found, listing = list_images(source)
+    images = {name: table.Version(info.size, info.mtime_ns) for name, info in found.items()}
     check_names(list(images))
-    versions = {name: f"{info.size} {info.mtime_ns}" for name, info in images.items()}
     try:
-        before = table.done(out, versions, plan.made_by)
+        before = table.done(out, images, plan.provenance)
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{out.text} cannot be read: {first_line(error)}") from error
-    to_do = {name: version for name, version in versions.items() if name not in before}
+    to_do = {name: version for name, version in images.items() if name not in before}
     for note in listing.notes():
         print(note, file=sys.stderr)
     failed, written = 0, 0
@@ -124,13 +130,13 @@ def predict(source_text: str, out_text: str, address: str | None) -> int:
             failed, written = run(plan, to_do, out)
     table.finish(out)
     missing = len(to_do) - failed - written
-    print(f"{written} masks written, {failed} failed, {len(before)} were there before", end="")
+    print(f"{written} masks written, {len(before)} were there before, {failed} failed", end="")
     print(f", {missing} got no answer: run the same command again" if missing else "")
     return 1 if failed or missing else 0
 
 
-def run(plan: Plan, to_do: dict[str, str], out: Place) -> tuple[int, int]:
-    """Segment `to_do`, name -> version; return how many images failed and how many were done."""
+def run(plan: Plan, to_do: dict[str, table.Version], out: Place) -> tuple[int, int]:
+    """Segment `to_do`; return how many images failed and how many were done."""
     parts, failed, written = table.Parts(out), 0, 0
     try:
         for rows in segmented(plan, to_do):
@@ -149,7 +155,7 @@ def run(plan: Plan, to_do: dict[str, str], out: Place) -> tuple[int, int]:
     return failed, written
 
 
-def segmented(plan: Plan, to_do: dict[str, str]) -> Iterator[pa.Table]:
+def segmented(plan: Plan, to_do: dict[str, table.Version]) -> Iterator[pa.Table]:
     """Yield the rows of the table as they come, from all cores of the cluster.
 
     Only names and rows pass through Ray: each worker reads its images and writes its masks itself,
@@ -157,7 +163,8 @@ def segmented(plan: Plan, to_do: dict[str, str]) -> Iterator[pa.Table]:
     """
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     size = max(1, min(LARGEST_BLOCK, len(to_do) // (cores * BLOCKS_A_CORE)))
-    names = pa.table({"image": list(to_do), "image_version": list(to_do.values())})
+    sizes, times = zip(*to_do.values(), strict=True)
+    names = pa.table({"image": list(to_do), "image_size": sizes, "image_mtime_ns": times})
     blocks = [names.slice(start, size) for start in range(0, len(names), size)]
     images = ray.data.from_arrow(blocks)
     rows = images.map_batches(
@@ -227,12 +234,6 @@ def check(address: str) -> None:
 def absolute(text: str) -> str:
     """Return a folder's whole path, as workers stand in other folders; URIs stay as they are."""
     return text if "://" in text else os.path.abspath(text)
-
-
-def made_by(model: bytes | None, max_pixels: int) -> str:
-    """Return what a mask depends on besides its image."""
-    name = hashlib.sha256(model).hexdigest() if model else "baseline"
-    return f"{__version__} {name} max_pixels={max_pixels}"
 
 
 def check_names(images: list[str]) -> None:

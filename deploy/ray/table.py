@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import NamedTuple
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from deploy.ray.storage import Place
+from serve.tasks import Provenance
 
 TABLE, PARTS = "table.parquet", "table-parts"
 SCHEMA = pa.schema(
@@ -24,12 +27,23 @@ SCHEMA = pa.schema(
         ("share_of_body", pa.float64()),
         ("ms", pa.float64()),  # of the mask alone
         ("fault", pa.string()),  # empty: there is a mask
-        ("image_version", pa.string()),  # length and time of change
-        ("made_by", pa.string()),  # model and settings
+        ("warning", pa.string()),
+        ("model", pa.string()),
+        ("version", pa.string()),
+        ("operating_point", pa.string()),
+        ("image_size", pa.int64()),  # in bytes; with the time of change it tells another image
+        ("image_mtime_ns", pa.int64()),
     ]
 )
 ROWS_A_PART = 2_000
 SECONDS_A_PART = 30.0
+
+
+class Version(NamedTuple):
+    """What tells whether an image changed."""
+
+    size: int
+    mtime_ns: int
 
 
 class Parts:
@@ -82,20 +96,22 @@ def finish(out: Place) -> pa.Table:
     return rows
 
 
-def done(out: Place, versions: dict[str, str], made_by: str) -> set[str]:
-    """Return which images of `versions` (name -> version) have their mask by this model already.
+def done(out: Place, images: Mapping[str, Version], provenance: Provenance) -> set[str]:
+    """Return which of `images` have their mask by `provenance` already, of the image as it is now.
 
     Raises `OSError`.
     """
     rows, _ = read(out)
     masks = set(out.files())
-    columns = (rows[name].to_pylist() for name in ("image", "mask", "fault", "image_version"))
-    by = rows["made_by"].to_pylist()
-    return {
-        image
-        for image, mask, fault, version, who in zip(*columns, by, strict=True)
-        if not fault and who == made_by and versions.get(image) == version and mask in masks
-    }
+    mine = asdict(provenance)
+    found = set()
+    for batch in rows.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            same = images.get(row["image"]) == Version(row["image_size"], row["image_mtime_ns"])
+            made = not row["fault"] and row["mask"] in masks
+            if same and made and all(row[name] == value for name, value in mine.items()):
+                found.add(row["image"])
+    return found
 
 
 def packed(rows: pa.Table) -> bytes:

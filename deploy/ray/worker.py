@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 
-import serve  # noqa: F401  switches onnxruntime's telemetry off before it is imported
 from deploy.ray import table
 from deploy.ray.storage import Place, first_line
 from serve import contract
 from serve.measure import measure
 from serve.segmenter import Baseline, Segmenter
+from serve.tasks import Provenance, Task, add_record
 
 # The folder, sent to the nodes beside the code, that holds the model file and its checksum.
 MODEL_FOLDER = "tumour_segmenter_model"
@@ -22,13 +22,17 @@ MODEL_FOLDER = "tumour_segmenter_model"
 
 @dataclass(frozen=True)
 class Plan:
-    """What every worker needs to know; `model` is a file in MODEL_FOLDER, None: the baseline."""
+    """What every worker needs to know; `model` is a file in MODEL_FOLDER, None: the baseline.
+
+    `operating_point` None is the model's default.
+    """
 
     source: str
     out: str
     model: str | None
     max_pixels: int
-    made_by: str
+    operating_point: str | None
+    provenance: Provenance
 
 
 class Worker:
@@ -43,36 +47,32 @@ class Worker:
             self._segment = Segmenter.load(folder / plan.model, threads=1)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Segment the images of `block`, columns image and image_version; never raises."""
-        return table.of(self._segmented(**row) for row in block.to_pylist())
+        """Segment the images of `block`: image, image_size, image_mtime_ns; never raises."""
+        return table.of(row | self._segmented(**row) for row in block.to_pylist())
 
-    def _segmented(self, image: str, image_version: str) -> dict:
-        row = {
-            "image": image,
-            "mask": mask_name(image),
-            "fault": "",
-            "image_version": image_version,
-            "made_by": self._plan.made_by,
-        }
+    def _segmented(self, image: str, image_size: int, image_mtime_ns: int) -> dict:
+        row = {"mask": mask_name(image), "fault": ""} | asdict(self._plan.provenance)
         try:
-            pixels = contract.decode_png(self._source.read(image), self._plan.max_pixels)
+            found = contract.read_image(self._source.read(image), self._plan.max_pixels)
             begin = time.perf_counter()
-            mask = self._segment(pixels)
+            mask = self._segment(found.pixels, operating_point=self._plan.operating_point)
             row["ms"] = 1000 * (time.perf_counter() - begin)
-            self._out.write(row["mask"], contract.encode_png(mask))
+            record = self._plan.provenance.record_of(image_size, image_mtime_ns)
+            self._out.write(row["mask"], add_record(contract.encode_png(mask), record))
         except Exception as error:  # one image never stops the others
             return row | {"fault": first_line(error)}
-        found = measure(pixels, mask)
+        counted = measure(found.pixels, mask)
         return row | {
-            "height": pixels.shape[0],
-            "width": pixels.shape[1],
-            "lesions": found.lesions,
-            "tumour_pixels": found.tumour_pixels,
-            "body_pixels": found.body_pixels,
-            "share_of_body": found.share_of_body,
+            "height": mask.shape[0],
+            "width": mask.shape[1],
+            "lesions": counted.lesions,
+            "tumour_pixels": counted.tumour_pixels,
+            "body_pixels": counted.body_pixels,
+            "share_of_body": counted.share_of_body,
+            "warning": "; ".join(filter(None, [*found.notes, counted.warning])),
         }
 
 
 def mask_name(image: str) -> str:
     """Return the name of the mask of `image`."""
-    return f"{PurePosixPath(image).stem}.png"
+    return Task(Path(image), Path()).mask.name
