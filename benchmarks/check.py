@@ -21,12 +21,13 @@ class Verdict:
 
     failed: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
+    noise: str = ""
 
     def __str__(self) -> str:
         if self.failed:
             return "check failed"
         if self.unsure:
-            return "inconclusive, run again when idle"
+            return f"inconclusive, run again when idle: {self.noise}"
         return "check passed: every image was right and in time"
 
 
@@ -36,9 +37,9 @@ def verdict(result: dict, earlier: dict | None = None) -> Verdict:
     A wrong answer fails whatever the noise. A time over its limit fails on a machine that was
     idle, or where the median is over it and settled; otherwise it says nothing.
     """
-    found = Verdict()
     busy = result["busy_share"] > BUSY
     noisy = busy or bool(result["noisy"])
+    found = Verdict(noise=", ".join(noise(result)))
     for row in rows(result):
         limit_ms = 1000 * limit_s(row, result)
         if row["faults"]:
@@ -58,6 +59,16 @@ def verdict(result: dict, earlier: dict | None = None) -> Verdict:
             (found.unsure if noisy else found.failed).append(line)
     if earlier:
         (found.unsure if busy else found.failed).extend(slower(result, earlier))
+    return found
+
+
+def noise(result: dict) -> list[str]:
+    """What made the machine noisy, empty for a quiet one."""
+    found = []
+    if result["busy_share"] > BUSY:
+        found.append(f"other programs used {result['busy_share']:.0%} of its CPUs before or after")
+    if result["noisy"]:
+        found.append(f"{len(result['noisy'])} loads did not settle, such as {result['noisy'][0]}")
     return found
 
 

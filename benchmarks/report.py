@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchmarks.check import BUSY
+from benchmarks.check import noise
 from benchmarks.hostinfo import PACKAGES, hardware
 from serve import files
 
@@ -57,11 +57,8 @@ def markdown(result: dict) -> str:
         lines.append(f"- memory of each worker after {memory['images']} random sizes: {each}")
     if result["idle_cpu_percent"] is not None:
         lines.append(f"- CPU when idle: {result['idle_cpu_percent']:.1f} %")
-    if result["busy_share"] > BUSY:
-        busy = f"{result['busy_share']:.0%} of its CPUs"
-        lines.append(f"- **noisy machine**: other programs used {busy} before or after")
-    if result["noisy"]:
-        lines.append(f"- **noisy machine**: did not settle: {'; '.join(result['noisy'])}")
+    if reasons := noise(result):
+        lines.append(f"- **noisy machine**: {'; '.join(reasons)}")
     if result["left_out"]:
         lines.append(f"- not measured, time was up: {'; '.join(result['left_out'])}")
 
