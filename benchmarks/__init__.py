@@ -6,7 +6,7 @@ from importlib.util import find_spec
 # One line in place of a traceback: the environment that serves has not all that measures.
 if missing := [name for name in ("numpy", "PIL", "scipy", "tqdm") if not find_spec(name)]:
     print(
-        f"error: {', '.join(missing)} is not installed in {sys.prefix}: use the development "
+        f"error: not installed in {sys.prefix}: {', '.join(missing)}; use the development "
         "environment, .venv-dev/bin/python, which `make lint` makes",
         file=sys.stderr,
     )

@@ -29,6 +29,9 @@ from urllib.parse import urlsplit
 
 # Run as a script, Python looks for modules beside the script and not in the project's root.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import benchmarks  # noqa: F401  one line where the environment lacks something
+
+# isort: split
 
 from benchmarks import hostinfo, load
 from benchmarks.common import add_results_options, positive, prepare, results_folder

@@ -290,15 +290,15 @@ def test_no_input_is_written_over(data: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("missing", ["tqdm", "scipy", "numpy"])
-def test_another_environment_is_told_which_one_to_use(missing: str) -> None:
+@pytest.mark.parametrize("program", ["scorer", "latency", "chaos", "soak"])
+def test_another_environment_is_told_which_one_to_use(program: str, missing: str) -> None:
     """As with .venv/bin/python, which serves and has no tqdm."""
     hide = f"""if True:
-        import importlib.util, runpy, sys
-        real = importlib.util.find_spec
-        importlib.util.find_spec = lambda name, *a: None if name == {missing!r} else real(name, *a)
-        sys.argv = ["scorer", "--help"]
-        runpy.run_path("benchmarks/scorer.py", run_name="__main__")"""
+        import runpy, sys
+        sys.modules[{missing!r}] = None
+        sys.argv = [{program!r}, "--help"]
+        runpy.run_path("benchmarks/{program}.py", run_name="__main__")"""
     run = subprocess.run([sys.executable, "-c", hide], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 2
+    assert run.returncode == 2, run.stderr
     assert run.stderr.count("\n") == 1
     assert ".venv-dev/bin/python" in run.stderr
