@@ -290,7 +290,7 @@ def test_no_input_is_written_over(data: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("missing", ["tqdm", "scipy", "numpy"])
-@pytest.mark.parametrize("program", ["scorer", "latency", "chaos", "soak"])
+@pytest.mark.parametrize("program", ["scorer", "latency", "chaos", "soak", "scan", "scaling"])
 def test_another_environment_is_told_which_one_to_use(program: str, missing: str) -> None:
     """As with .venv/bin/python, which serves and has no tqdm."""
     hide = f"""if True:
