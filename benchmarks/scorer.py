@@ -123,9 +123,12 @@ def run(args: argparse.Namespace) -> int:
     url = client.check_url(args.url) if args.url is not None else ""
     cases = chosen(args)
     inputs = [path for case in cases for path in (case.image, case.label) if path]
-    files.check_outputs([*inputs, *filter(None, [args.folds])], outputs)
+    inputs += [Path(path) for path in (args.folds, args.only) if path]
     if not url:
-        return score_all(args, cases, FolderSource(args.masks, cases), None)
+        saved = FolderSource(args.masks, cases)
+        files.check_outputs([*inputs, *saved.masks.values()], outputs)
+        return score_all(args, cases, saved, None)
+    files.check_outputs(inputs, outputs)
     model = served(url)
     print(f"model         {model}")
     if model.trained_on is None:
@@ -170,11 +173,15 @@ def score_points(args: argparse.Namespace, cases: list[Case], url: str, model: S
     if not model.operating_points:
         raise UsageError("--froc: the server offers no operating points")
     code, rows = 0, {}
-    for name in model.operating_points:
-        source = ServerSource(url, args.timeout, name)
-        rows[name] = [score(case, source) for case in tqdm(cases, name, unit="image", disable=None)]
-        code |= any(result.fault for result in rows[name])
-    print(froc(rows, model.trained_on))
+    try:
+        for name in model.operating_points:
+            source = ServerSource(url, args.timeout, name)
+            progress = tqdm(cases, name, unit="image", disable=None)
+            rows[name] = [score(case, source) for case in progress]
+            code |= any(result.fault for result in rows[name])
+    finally:  # also when it is interrupted: points that are complete are kept
+        if rows:
+            print(froc(rows, model.trained_on))
     return int(code)
 
 

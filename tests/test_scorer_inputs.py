@@ -284,8 +284,14 @@ def test_no_input_is_written_over(data: Path, capsys) -> None:
     with fake_server(perfect) as url:
         assert score(url, data, "--per-image", label) == 2
         assert "would be written over" in capsys.readouterr().err
+        only = data.parent / "only.csv"
+        only.write_text("patient_000\n")
+        assert score(url, data, "--only", only, "--per-image", only) == 2
+        assert only.read_text() == "patient_000\n"
         same = data.parent / "same.txt"
         assert score(url, data, "--per-image", same, "--gallery", same) == 2
+    masks = ["--masks", str(label.parent), "--data", str(data)]
+    assert scorer.main([*masks, "--gallery", str(label)]) == 2
     assert label.read_bytes() == before
 
 
