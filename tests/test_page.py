@@ -26,11 +26,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from serve.app import create_app
 from serve.contract import decode, decode_png, dice, encode, encode_png, image_hash
+from serve.guard import GUARDED
 from serve.measure import measure
 from serve.page import EXAMPLES
 from serve.phantom import phantom
 from serve.segmenter import Baseline
 from serve.settings import Settings
+from serve.worker import FOR_IMAGES
 from tests.conftest import TINY_METADATA, write_artifact
 from tests.serving import serving
 
@@ -269,6 +271,12 @@ def test_reading_is_limited_as_predicting_is(artifact, path):
     assert client.post(path, data=b"{}", headers=key).json["error"]["code"] == "missing_img"
     with app.extensions["turns"].place():
         assert client.post(path, data=small, headers=key).status_code == 503
+
+
+def test_whatever_reads_an_image_is_guarded_and_needs_a_place(app):
+    posts = [rule for rule in app.url_map.iter_rules() if "POST" in rule.methods]
+    assert {rule.rule for rule in posts} == set(FOR_IMAGES)
+    assert {rule.endpoint for rule in posts} <= set(GUARDED)
 
 
 def test_key_can_be_tried_before_an_image_is_sent(client, artifact):
