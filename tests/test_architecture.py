@@ -102,6 +102,7 @@ WRITERS |= {"copyfile", "copytree", "move", "rename", "replace", "symlink_to", "
 IN_PLACE = {
     "benchmarks/limits.py": "settings of a control group of the kernel",
     "scan/work.py": "a series' folder is made beside, then renamed as a whole",
+    "benchmarks/scaling.py": "images in a temporary folder, 100,000 of them",
     # To go, with what replaces them:
     "train/files.py": "",
     "train/crossval.py": "",
