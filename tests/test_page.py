@@ -551,6 +551,35 @@ def test_truth_may_come_before_or_after_its_image(page, tmp_path):
 
 
 @needs_browser
+def test_truths_are_known_by_their_names(page):
+    names = {
+        "segmentation_001.png": "patient_001",
+        "scan_label.png": "scan",
+        "scan_labels.PNG": "scan",
+        "scan-mask.png": "scan",
+        "a.b_ground_truth.png": "a.b",
+        "label_7.png": "image_7",
+        "gt_scan.png": "scan",
+    }
+    images = (
+        "patient_001.png",
+        "scan.png",
+        "unmasked.png",
+        "label.png",
+        "mask.png",
+        "seglabel.png",
+    )
+    found = page.driver.execute_async_script(
+        "const [names, done] = arguments;"
+        "import('./static/session.js').then(({imagesOf}) => done(names.map(imagesOf)))",
+        [*names, *images],
+    )
+    for (name, image), candidates in zip(names.items(), found[: len(names)], strict=True):
+        assert image in candidates, name
+    assert found[len(names) :] == [None] * len(images)
+
+
+@needs_browser
 def test_truth_that_cannot_be_compared_is_named(page, tmp_path):
     (image,) = draw(tmp_path, 1)
     (tmp_path / "segmentation_001.png").write_bytes(encode_png(np.zeros((5, 7), np.uint8)))

@@ -43,8 +43,9 @@ export function stateWords(one) {
 
 /** Where truths have names like these, their images may have those. */
 const TRUTH_NAMES = [
-  [/^(.+)_(?:mask|masks|truth|label|labels|seg|segmentation)$/i, ["$1"]],
-  [/^(?:segmentation|label|mask|truth)_(.+)$/i, ["patient_$1", "image_$1", "scan_$1", "$1"]],
+  [/^(.+?)[ _.-](?:masks?|truth|ground[ _-]?truth|gt|labels?|seg|segmentation)$/i, ["$1"]],
+  [/^(?:segmentation|seg|label|mask|truth|gt)[ _.-](.+)$/i,
+    ["patient_$1", "image_$1", "scan_$1", "$1"]],
 ];
 
 /** The stems that the image of a truth called `name` may have; null if it is no truth's name. */
