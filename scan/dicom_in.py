@@ -18,6 +18,7 @@ from scan.volume import Volume, check_size, check_values
 EVEN = 0.02  # of the distance between slices, by which one may be off
 SAME_PLACE = 0.01  # mm
 TILT = 0.001  # of the distance between slices, by which the next may lie aside
+NEEDED = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"]
 SAME = [  # what must be the same in all slices, or they are not of one image
     "PatientID",
     "PatientName",
@@ -76,7 +77,8 @@ def _read(file: File) -> Slice:
             header = dcmread(stream, force=start[128:] != b"DICM")
     except Exception as error:  # pydicom has no base for what damaged files raise
         raise ScanError(f"damaged or truncated: {first_line(error)}", file.name) from error
-    if int(header.get("Rows") or 0) * int(header.get("Columns") or 0) > MOST_PIXELS:
+    rows, columns = ((*numbers(header, keyword), 0)[0] for keyword in ("Rows", "Columns"))
+    if rows * columns > MOST_PIXELS:
         raise ScanError("its size is that of no PET slice", file.name)
     if "TransferSyntaxUID" not in header.file_meta:  # a file without its first group
         implicit, little = header.original_encoding
@@ -87,7 +89,7 @@ def _read(file: File) -> Slice:
             if little
             else ExplicitVRBigEndian
         )
-    if int(header.get("NumberOfFrames") or 1) > 1:
+    if (*numbers(header, "NumberOfFrames"), 1)[0] > 1:
         raise ScanError("multi-frame, which is not read; export single frames", file.name)
     try:
         stored = header.pixel_array
@@ -109,29 +111,41 @@ def _why(error: Exception) -> str:
 
 def rescale(header: Dataset) -> tuple[float, float]:
     """Return slope and intercept of one slice. Raises `ScanError`."""
-    try:
-        slope = float(header.get("RescaleSlope") or 0)
-        intercept = float(header.get("RescaleIntercept") or 0)
-    except (TypeError, ValueError) as error:
-        raise ScanError(f"{tag('RescaleSlope')} is no number") from error
+    slope = (*numbers(header, "RescaleSlope"), 0.0)[0]
+    intercept = (*numbers(header, "RescaleIntercept"), 0.0)[0]
     if not (np.isfinite(slope) and np.isfinite(intercept)) or slope <= 0:
         raise ScanError(f"{tag('RescaleSlope')} is {slope:g} or missing, expected above 0")
     return slope, intercept
 
 
+def numbers(header: Dataset, keyword: str) -> tuple[float, ...]:
+    """Return the element's numbers, none where it is missing or empty. Raises `ScanError`."""
+    try:
+        value = header.get(keyword)
+        if value is None or str(value).strip() == "":
+            return ()
+        several = hasattr(value, "__iter__") and not isinstance(value, str)
+        return tuple(float(number) for number in (value if several else [value]))
+    except (TypeError, ValueError) as error:
+        raise ScanError(f"{tag(keyword)} is no number") from error
+
+
 def check_one_image(headers: list[Dataset]) -> None:
     """Raise `ScanError` unless the headers are of one three-dimensional image of one patient."""
+    for keyword in NEEDED:
+        if any(not header.get(keyword) for header in headers):
+            raise ScanError(f"{tag(keyword)} is missing in a file")
     for keyword in SAME:
         values = {str(header.get(keyword)) for header in headers}
         if len(values) > 1:
             what = "two patients" if keyword.startswith("Patient") else "two images"
             raise ScanError(f"its slices are of {what}: they differ in {tag(keyword)}")
     for keyword in SAME_NUMBERS:
-        values = {tuple(round(float(v), 3) + 0.0 for v in h.get(keyword) or ()) for h in headers}
+        values = {tuple(round(v, 3) + 0.0 for v in numbers(h, keyword)) for h in headers}
         if len(values) > 1:
             raise ScanError(f"its slices are of two images: they differ in {tag(keyword)}")
     first = headers[0]
-    tilt = float(first.get("GantryDetectorTilt") or 0)
+    tilt = (*numbers(first, "GantryDetectorTilt"), 0.0)[0]
     if abs(tilt) > LARGEST_TILT:
         raise ScanError(f"gantry tilt: {tag('GantryDetectorTilt')} is {tilt:g} degrees")
     kind = str(first.get("SeriesType") or "").upper()
@@ -139,9 +153,9 @@ def check_one_image(headers: list[Dataset]) -> None:
         if name in kind:
             raise ScanError(f"4-D data ({tag('SeriesType')} is {name}); take a static series")
     for keyword in COUNTS_OF_4D:
-        if (count := int(first.get(keyword) or 1)) > 1:
+        if (count := int((*numbers(first, keyword), 1)[0])) > 1:
             raise ScanError(f"4-D data ({tag(keyword)} is {count}); take a static series")
-    expected = int(first.get("NumberOfSlices") or 0)
+    expected = int((*numbers(first, "NumberOfSlices"), 0)[0])
     if expected > len(headers):
         raise ScanError(
             f"missing slices: {len(headers)} files, but {tag('NumberOfSlices')} is {expected}"

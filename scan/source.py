@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -172,16 +171,16 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
             nifti = file.name.lower().endswith((".nii", ".nii.gz"))
             others["NIfTI (which is taken if it is named itself)" if nifti else "no DICOM"] += 1
             continue
-        kind, modality = str(head.get("SOPClassUID", "")), str(head.get("Modality") or "?")
-        uid = str(head.get("SeriesInstanceUID") or "")
+        kind, modality = head.get("SOPClassUID", ""), head.get("Modality") or "?"
+        uid = head.get("SeriesInstanceUID", "")
         if kind == DICOMDIR:
             continue
-        projection = "REPROJECTION" in str(head.get("SeriesType", ""))
-        if modality in ("PT", "?") and not uid:
+        projection = "REPROJECTION" in head.get("SeriesType", "")
+        if not uid and (modality in ("PT", "?") or kind == PET or kind in MULTI_FRAME):
             damaged.setdefault(file.folder, file.name)
         elif (kind == PET and not projection) or kind in MULTI_FRAME:
             found = series.setdefault(uid, Series(source, folder_name(uid), uid))
-            found.files.append((str(head.get("SOPInstanceUID", "")), file))
+            found.files.append((head["SOPInstanceUID"], file))
             if kind in MULTI_FRAME:
                 found.fault = (
                     f"it is {MULTI_FRAME[kind]} (multi-frame), which is not read; export it as "
@@ -212,8 +211,11 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
     return list(series.values())
 
 
-def _head(file: File):
-    """The few elements of a DICOM file that tell what it is; None where it is none."""
+def _head(file: File) -> dict[str, str] | None:
+    """The few elements of a DICOM file that tell what it is; None where it is none.
+
+    Empty where it is one, but cannot be read.
+    """
     from pydicom import dcmread
 
     try:
@@ -223,12 +225,7 @@ def _head(file: File):
             if start[128:] != b"DICM" and not bare:
                 return None
             stream.seek(0)
-            return dcmread(stream, stop_before_pixels=True, specific_tags=list(HEAD), force=bare)
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
-        from pydicom.dataset import Dataset
-
-        return Dataset()  # it is there, but cannot be read: damaged
-    except Exception:  # pydicom has no base for what damaged files raise
-        from pydicom.dataset import Dataset
-
-        return Dataset()
+            head = dcmread(stream, stop_before_pixels=True, specific_tags=list(HEAD), force=bare)
+        return {keyword: str(head.get(keyword) or "") for keyword in HEAD}
+    except Exception:  # pydicom and zipfile have no base for what damaged files raise
+        return {}
