@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scan.geometry import COLUMN_MM, ROW_MM, taps
-from scan.usual import liver_region
+from scan.liver import liver_region
 from serve.contract import decode_png
 from serve.errors import UsageError
 from serve.folders import list_images

@@ -11,7 +11,7 @@ import numpy as np
 
 from scan.derive import AIR, SATURATED
 from scan.geometry import COLUMN_MM, ROW_MM
-from scan.usual import liver_region
+from scan.liver import liver_region
 from serve import files
 from serve.contract import ContractError, decode_png
 from serve.errors import UsageError

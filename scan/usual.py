@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from pydicom.dataset import Dataset
 
+from scan.liver import liver_suv
 from scan.mip import Projection
 from scan.suv import F18_HALF_LIFE, Suv, tracer
 from scan.times import text_of
@@ -13,7 +13,6 @@ from scan.volume import Upright
 UPTAKE_MINUTES = (45, 120)
 MBQ_PER_KG = (1.5, 10)
 LIVER_SUV = (1.8, 6.0)  # of the projection; its maxima lie above the organ's mean of 2 to 2.5
-LIVER_MM = 48
 FDG = ("fdg", "fluorodeoxyglucose", "deoxyglucose", "fludeoxyglucose")
 FDG_CODES = ("C-B1031", "35321007")
 OBLIQUE = 1.0  # degrees
@@ -68,49 +67,3 @@ def _tracer_warnings(header: Dataset) -> list[str]:
     if abs(half_life / F18_HALF_LIFE - 1) > 0.02:
         lines.append(f"the half-life is {half_life:g} s, that of F-18 is {F18_HALF_LIFE:g} s")
     return lines
-
-
-def liver_suv(view: Projection) -> float | None:
-    """Return the SUV of the liver in the projection: of its most even hot square of 48 mm.
-
-    Looked for on the patient's right, from 18 to 66 cm below the crown or the upper edge. None
-    where the image is too small.
-    """
-    found = liver_region(view.suv, view.pixel_mm, saturated=np.inf)
-    return None if found is None else float(view.suv[found].mean())
-
-
-def liver_region(
-    uptake: np.ndarray, pixel_mm: tuple[float, float], saturated: float, body: float = 0.4
-) -> tuple[slice, slice] | None:
-    """Return where the liver lies in a projection: the square with the highest mean - 2 SD.
-
-    uptake: [rows, columns], head up; squares of a mean above `saturated` are no liver; body: more
-    is body. None where there is no room for a square.
-    """
-    height, width = (round(LIVER_MM / mm) for mm in pixel_mm)
-    inside = uptake > body
-    weights = inside.sum(axis=0)
-    if not weights.any():
-        return None
-    middle = int(np.average(np.arange(uptake.shape[1]), weights=weights))
-    top = round(180 / pixel_mm[0])
-    bottom = min(len(uptake), round(660 / pixel_mm[0]))
-    left, right = max(0, middle - round(142 / pixel_mm[1])), middle - round(16 / pixel_mm[1])
-    part = uptake[top:bottom, left:right].astype(np.float64)
-    if part.shape[0] < height or part.shape[1] < width:
-        return None
-    mean, square = (_box_means(values, height, width) for values in (part, part**2))
-    score = mean - 2 * np.sqrt(np.maximum(square - mean**2, 0))
-    score[mean > saturated] = -np.inf
-    if score.max() <= body:
-        return None
-    row, column = np.unravel_index(score.argmax(), score.shape)
-    row, column = int(row) + top, int(column) + left
-    return slice(row, row + height), slice(column, column + width)
-
-
-def _box_means(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    sums = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    h, w = height, width
-    return (sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]) / (h * w)

@@ -254,3 +254,32 @@ def test_a_broken_series_never_stops_the_others(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "1 series done, 0 were done before, 1 failed" in captured.out
     assert "Units (0054,1001) is NONE" in captured.err
+
+
+def test_a_type_that_dicom_does_not_have_is_a_damaged_file(tmp_path, capsys):
+    folder = save(slices(), tmp_path / "study")
+    path = sorted(folder.iterdir())[0]
+    data = path.read_bytes()
+    class_uid = data.index(b"\x08\x00\x16\x00UI")
+    path.write_bytes(data[: class_uid + 4] + b"UQ" + data[class_uid + 6 :])
+    assert path.name in refused(folder, tmp_path, capsys)
+
+
+def test_pet_without_a_series_uid_is_a_damaged_file(tmp_path, capsys):
+    series = slices()
+    series[3].SeriesInstanceUID, series[3].Modality = "", "XX"
+    line = refused(save(series, tmp_path / "study"), tmp_path, capsys)
+    assert "a file beside it is damaged" in line
+
+
+@pytest.mark.parametrize("keyword", ["NumberOfSlices", "GantryDetectorTilt", "RescaleSlope"])
+def test_numbers_that_are_none_are_named(keyword, tmp_path, capsys):
+    folder = save(slices(NumberOfSlices=12, GantryDetectorTilt=0), tmp_path / "study")
+    path = sorted(folder.iterdir())[0]
+    import pydicom
+
+    one = pydicom.dcmread(path)
+    one[keyword].VR = "LO"
+    one[keyword].value = "many"
+    one.save_as(path)
+    assert f"{keyword} (" in refused(folder, tmp_path, capsys)
