@@ -1,13 +1,18 @@
-"""gunicorn finds this file by itself when it is started in the project's folder."""
+"""How gunicorn serves: gunicorn -c gunicorn.conf.py, or just gunicorn in the project's folder."""
 
 import ctypes
-import importlib
+import errno
 import os
+import signal
+import socket
 import sys
+import time
 from contextlib import suppress
 
-from serve import metrics, stopping
-from serve.app import served_model
+# Wherever gunicorn was started, the project is what lies beside this file.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from serve import app, loop, metrics, stopping
 from serve.log import Log
 from serve.segmenter import ArtifactError
 from serve.settings import Settings, SettingsError
@@ -17,6 +22,8 @@ try:
 except SettingsError as error:
     sys.exit(f"error: {error}")
 
+app.configured = True
+wsgi_app = "serve.app:app"
 bind = f"{settings.host}:{settings.port}"
 workers = settings.workers
 
@@ -27,20 +34,21 @@ M_ARENA_MAX = -8
 with suppress(OSError, AttributeError):
     ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 1)
 
-# A thread for each image in hand, and some that answer all the others that there is no room.
-worker_class = "serve.worker.Worker"
-threads = settings.queue + 8
+worker_class = "gevent"  # clients that are slow hold no thread
 # Below the 1,024 files that a process may have open by default.
 worker_connections = 900
+# Nobody needs as many; gunicorn takes up to 8 kB of each.
+limit_request_fields = 50
 
-# Longer than any client's pause between two images, so that a connection is not closed while the
-# next image is under way.
+# Longer than nginx keeps its connections, and than any client's pause between two images, so that
+# none is closed while the next image is under way.
 keepalive = 75
-# Whatever is in hand when the server is stopped is answered or refused by then.
+# Whatever is in flight when the server is stopped is answered or refused by then.
 graceful_timeout = settings.deadline + 1
-# A worker gives a sign of life each second. One that gives none is asked, and replaced if it does
-# not answer for another second; while it starts, it is given longer. See serve/worker.py.
-timeout = 2
+# A worker gives a sign of life each second, whatever the model does. One that gives none for so
+# long is replaced; while it starts, it is given longer.
+timeout = 5
+BOOT = 60
 
 # Heartbeats on a disk can stall a worker; nothing here is run through a control socket.
 memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -52,30 +60,43 @@ logger_class = Log
 
 
 def on_starting(server):
-    """Stop before any worker is made if it would fail, so that what is wrong is said once."""
+    """Stop before any worker is made if none could serve, so that what is wrong is said once."""
     try:
-        served_model()
+        check_ports(server.cfg)
+        app.served_model()
         if settings.metrics:
             metrics.open_folder(memory)
     except (ArtifactError, SettingsError) as error:
         sys.exit(f"error: {error}")
-    if failed := rehearse():
-        sys.exit(failed)
 
 
-def rehearse() -> int:
-    """Return the exit code of a process that makes the app as a worker would; 0 if it can."""
-    child = os.fork()  # the master must not: a session's threads do not survive the next fork
-    if not child:
-        code = 1
-        try:
-            importlib.import_module("serve.app").app  # noqa: B018
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def check_ports(cfg):
+    """Raise SettingsError if gunicorn could not listen; it would try five times, and at length."""
+    if cfg.reuse_port or {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys():
+        return  # there are sockets already
+    for address in cfg.address:
+        if not isinstance(address, tuple):
+            continue
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+                probe.listen(1)
+            except OSError as error:
+                where = f"port {address[1]} of {address[0]}"
+                if error.errno == errno.EADDRINUSE:
+                    why = f"{where} is in use; stop what listens there, or set PORT= to another"
+                else:
+                    why = f"cannot listen on {where} ({error.strerror}); set HOST= and PORT="
+                raise SettingsError(why) from error
+
+
+def post_fork(server, worker):
+    """Give a new worker time to open the model; a preloaded app is made again after the fork."""
+    ready_by = time.monotonic() + BOOT
+    os.utime(worker.tmp.fileno(), (ready_by, ready_by))
+    worker.app.callable = None
 
 
 def when_ready(server):
@@ -85,8 +106,32 @@ def when_ready(server):
 
 def post_worker_init(worker):
     """Say when a worker can answer; from now on it must give its signs of life."""
+    worker.handle_error = lambda *args: loop.answer_error(worker, *args)
+    if loop.active():
+        loop.Watch(worker, worker.wsgi, settings.deadline)
+    else:
+        worker.log.warning(
+            "Not the gevent worker: slow clients take its threads, and an image that hangs is not "
+            "ended by itself"
+        )
+    # A machine that stood still must not cost what is in flight: a worker that the master asks why
+    # it gave no sign of life, and that can still answer, stays. The next time it is killed.
+    signal.signal(signal.SIGABRT, lambda *_: worker.notify())
     worker.notify()
     worker.log.info("Worker is ready (pid: %s)", worker.pid)
+
+
+def pre_request(worker, req):
+    """Have the client of a busy worker connect again, perhaps to another one."""
+    loop.handled.set(req)
+    if worker.cfg.workers > 1 and worker.wsgi.extensions["queue"].in_flight > 1:
+        req.force_close()
+
+
+def post_request(worker, req, environ, resp):
+    """Wait for the client's next request."""
+    if watch := worker.wsgi.extensions.get("watch"):
+        watch.answered(environ.get("gunicorn.socket"))
 
 
 def child_exit(server, worker):

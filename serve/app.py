@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import shlex
 import sys
 import time
 from datetime import timedelta
@@ -20,12 +22,13 @@ from werkzeug.exceptions import (
     Unauthorized,
 )
 
-from serve import STARTED, __version__, contract, guard, metrics, record, stopping
-from serve.body import posted
+from serve import STARTED, __version__, contract, guard, loop, metrics, record, stopping
+from serve.body import BUDGET, Budget, Intake
 from serve.contract import ContractError
 from serve.measure import BODY_BELOW, share_warning
 from serve.page import page
 from serve.phantom import phantom
+from serve.queue import Overloaded, Queue
 from serve.segmenter import (
     ArtifactError,
     Baseline,
@@ -33,12 +36,17 @@ from serve.segmenter import (
     check_operating_point,
     read_checked,
 )
-from serve.settings import Settings, SettingsError
-from serve.turns import Overloaded, Turns
+from serve.settings import PROJECT, Settings, SettingsError
+from serve.speaker import Speaker
 
 # gunicorn's exit code for an app that cannot be loaded: it stops instead of trying for ever.
 APP_LOAD_ERROR = 4
+CONFIGURATION = "gunicorn.conf.py"
+configured = False  # whether that file was read
+speaker = Speaker()
 OPENAPI = Path(__file__).with_name("openapi.json")
+# Characters of base64 whose decoding would hold up the loop.
+LARGE = 2**21
 # Other processors round otherwise, which flips single pixels at a lesion's edge.
 CANARY_TOLERANCE = 0.02
 
@@ -56,7 +64,7 @@ def served_model() -> bytes | None:
 
 
 def create_app(settings: Settings | None = None, model: bytes | None = None) -> Flask:
-    """Return the WSGI app, its model opened and tried on a drawn patient, so that it is ready.
+    """Return the WSGI app, its model opened and tried on a synthetic phantom, so that it is ready.
 
     Without `settings` they are read from the environment, without `model` it is read from its
     file. Raises `SettingsError` and `ArtifactError`. Call it after the fork: a session's threads do
@@ -68,10 +76,14 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
         Segmenter.open(model or read_checked(path), path, settings.threads) if path else Baseline()
     )
     _try_out(segmenter)
-    turns = Turns(settings.queue)
+    segmenter.call = loop.apart
+    queue = Queue(settings.queue)
+    budget = Budget(max(BUDGET // settings.workers, settings.max_body))
+    intake = Intake(queue, budget, settings.deadline)
 
     app = Flask(__name__, static_folder=None)
-    app.extensions["turns"] = turns
+    app.extensions["queue"] = queue
+    app.extensions["intake"] = intake
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.config["MAX_PIXELS"] = settings.max_pixels
     trained_on_hashes = frozenset(segmenter.trained_on)
@@ -80,33 +92,47 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
     app.register_blueprint(page)
     record.keep(app)
     guard.protect(app, settings.api_key)
+    app.after_request(loop.close_unread)
     if settings.metrics:
-        metrics.count(app, turns, segmenter.metadata)
+        metrics.count(app, queue, segmenter.metadata)
     app.register_error_handler(ContractError, _contract_error)
     app.register_error_handler(Overloaded, _overloaded)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _crash)
 
+    def decode(img: Any, until: float) -> contract.GreyImage:
+        if isinstance(img, str) and len(img) > LARGE:  # others need not wait for it
+            return loop.apart(until, contract.decode_image, img, settings.max_pixels)
+        return contract.decode_image(img, settings.max_pixels)
+
+    def run(pixels: np.ndarray, until: float, operating_point: str | None) -> np.ndarray:
+        try:
+            return segmenter(pixels, until, operating_point)
+        except TimeoutError as error:
+            raise Overloaded(str(error)) from error
+        except loop.Hung as error:
+            queue.close()
+            raise Overloaded("the model hangs") from error
+
     @app.post("/predict")
     def predict() -> Response:
         until = record.began() + settings.deadline
         stages = record.Stages()
-        with turns.place():
-            img, point = posted()
-            check_operating_point(segmenter.operating_points, point)
-            image = contract.decode_image(img, settings.max_pixels)
+        with intake.image(stages) as (asked, slot):
+            check_operating_point(segmenter.operating_points, asked.operating_point)
+            image = decode(asked.img, until)
             pixels = image.pixels
-            stages.done("decode")
             record.note(height=pixels.shape[0], width=pixels.shape[1])
-            with turns.turn(pixels.size, until):
+            stages.done("decode")
+            with slot.model(pixels.size):
                 stages.done("wait")
-                mask = _in_time(segmenter, pixels, until, point)
+                mask = run(pixels, until, asked.operating_point)
             stages.done("run")
             response = jsonify(img=contract.encode(mask))
             stages.done("encode")
         response.headers["Server-Timing"] = str(stages)
-        body = np.count_nonzero(pixels < BODY_BELOW)
-        doubts = [*image.notes, share_warning(np.count_nonzero(mask), body)]
+        body_pixels = np.count_nonzero(pixels < BODY_BELOW)
+        doubts = [*image.notes, share_warning(np.count_nonzero(mask), body_pixels)]
         if warning := "; ".join(filter(None, doubts)):
             record.note(warning=warning)
             response.headers["X-Warning"] = warning.encode("ascii", "replace").decode()
@@ -142,14 +168,14 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
     def ready() -> Response | dict[str, str]:
         if stopping.asked():
             return _error(503, "stopping", "the server is about to stop; ask another one")
-        # An app whose model failed on the drawn patient was never made.
+        # An app whose model failed on the phantom was never made.
         return {"status": "ready"}
 
     return app
 
 
 def _try_out(segmenter: Segmenter | Baseline) -> None:
-    """Warm the model up on a drawn patient; raise `ArtifactError` unless it gives the known mask.
+    """Warm the model up on the synthetic phantom, whose mask is known; raises `ArtifactError`.
 
     Known is how many pixels the export marked, if the model's metadata say so.
     """
@@ -157,27 +183,18 @@ def _try_out(segmenter: Segmenter | Baseline) -> None:
     try:
         mask = segmenter(pixels)
     except Exception as error:
-        raise ArtifactError(f"the model fails on a drawn patient: {error}") from error
+        raise ArtifactError(f"the model fails on the synthetic phantom: {error}") from error
     if mask.shape != pixels.shape or mask.dtype != np.uint8 or not np.isin(mask, (0, 255)).all():
         raise ArtifactError(
-            f"the model's mask of a drawn patient is {mask.dtype} of shape {mask.shape}, expected "
-            f"uint8 0 or 255 of shape {pixels.shape}; export it again"
+            f"the model's mask of the synthetic phantom is {mask.dtype} of shape {mask.shape}, "
+            f"expected uint8 0 or 255 of shape {pixels.shape}; export it again"
         )
     found, known = np.count_nonzero(mask), segmenter.metadata.get("canary_tumour_pixels")
     if known is not None and abs(found - int(known)) > CANARY_TOLERANCE * int(known) + 5:
         raise ArtifactError(
-            f"the model marks {found} pixels of a drawn patient, but {known} when it was exported; "
-            "install the versions in requirements-serve.txt, or export it again"
+            f"the model marks {found} pixels of the synthetic phantom, but {known} when it was "
+            "exported; install the versions in requirements-serve.txt, or export it again"
         )
-
-
-def _in_time(
-    segmenter: Segmenter | Baseline, pixels: np.ndarray, until: float, operating_point: str | None
-) -> np.ndarray:
-    try:
-        return segmenter(pixels, until, operating_point)
-    except TimeoutError as error:
-        raise Overloaded(str(error)) from error
 
 
 def _error(status: int, code: str, message: str) -> Response:
@@ -220,12 +237,22 @@ def _crash(error: Exception) -> Response:
 
 
 def __getattr__(name: str) -> Flask:
-    # Made when gunicorn asks for it, which it does in each worker, and not by a mere import.
     if name != "app":
         raise AttributeError(f"module {__name__} has no attribute {name}")
+    return _app(os.getpid())
+
+
+@functools.cache
+def _app(pid: int) -> Flask:
+    """Make the app when it is asked for, not by a mere import, and in each process anew."""
     try:
-        globals()["app"] = create_app(model=served_model())
+        if "gunicorn.arbiter" in sys.modules and not configured:
+            raise SettingsError(
+                "gunicorn was started without its configuration; start it with "
+                f"gunicorn -c {shlex.quote(str(PROJECT / CONFIGURATION))} serve.app:app"
+            )
+        return create_app(model=served_model())
     except (SettingsError, ArtifactError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if speaker.first():
+            print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(APP_LOAD_ERROR)
-    return globals()["app"]

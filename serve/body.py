@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from flask import request
-from werkzeug.exceptions import LengthRequired
+from werkzeug.exceptions import BadRequest, LengthRequired, RequestTimeout
 
+from serve import loop
 from serve.contract import ContractError
+from serve.queue import Overloaded, Queue, Slot
+from serve.record import Stages, began
 
 EXPECTED = '{"img": "<base64 PNG>"}'
+PIECE = 2**20
+# Bytes that all bodies which are being read may hold, in all workers; whole images are far smaller.
+BUDGET = 2**28
 # An image is a single value, however large; many small ones would take many times their size.
 MOST_VALUES = 10_000
-# One wide character makes all the others take four times their size. Base64 has none.
-LONGEST_WIDE = 2**22
-WIDE_ESCAPE = re.compile(rb"\\u(?!00)")
 
 
 class Posted(NamedTuple):
@@ -26,16 +33,92 @@ class Posted(NamedTuple):
     operating_point: Any  # None where it does not say
 
 
-def posted() -> Posted:
-    """Return what the body of this request asks for; raises `ContractError` or an HTTP error."""
+class Budget:
+    """The memory for bodies that are being read. Where it is used up, the largest are refused, so
+    that clients who send much, or slowly, keep nobody out who sends an image.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._lock = threading.Lock()
+        self._held: dict[object, int] = {}
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[int], None]]:
+        """Yield what must be called with a number of bytes before they are read.
+
+        It raises `Overloaded`.
+        """
+        me = object()
+
+        def take(count: int) -> None:
+            with self._lock:
+                held = self._held.get(me, 0) + count
+                total = sum(self._held.values()) + count
+                # What is within a fair share is read in any case.
+                if total > self._total and held > self._total / (len(self._held) + 1):
+                    raise Overloaded("too many large bodies are under way")
+                self._held[me] = held
+
+        try:
+            yield take
+        finally:
+            with self._lock:
+                self._held.pop(me, None)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """How requests with an image come in: the body first, then a slot, then what it means."""
+
+    queue: Queue
+    budget: Budget
+    deadline: int  # seconds from the head of a request to its answer
+
+    @contextmanager
+    def image(self, stages: Stages) -> Iterator[tuple[Posted, Slot]]:
+        """Yield what this request asks for, and its slot, once at most one image is ahead of it.
+
+        Raises `ContractError`, `Overloaded` or an HTTP error.
+        """
+        self.queue.check()  # where there is no slot no body is read
+        until = began() + self.deadline
+        body = read(until, self.budget)
+        stages.done("read")
+        with self.queue.slot(until) as slot:
+            slot.next()
+            stages.done("wait")
+            yield parse(body), slot
+
+
+def read(until: float, budget: Budget) -> bytes:
+    """Return the body of this request, which must be there at `until` of `time.monotonic`.
+
+    Raises `ContractError`, `Overloaded` or an HTTP error.
+    """
     if request.content_length is None and "Transfer-Encoding" in request.headers:
         raise LengthRequired("the request must tell its Content-Length")
     if request.content_encoding not in (None, "identity"):
         raise ContractError("unsupported_encoding", "the body must be sent uncompressed", 415)
+    stream, missing, pieces = request.stream, request.content_length or 0, []
+    late = RequestTimeout("the request did not arrive in time")
+    with loop.limit(until, late), budget.reader() as take:
+        while missing:
+            take(min(PIECE, missing))
+            if not (piece := stream.read(min(PIECE, missing))):
+                raise BadRequest("the body ended before its Content-Length")
+            pieces.append(piece)
+            missing -= len(piece)
+    request.environ["serve.read"] = True
+    return b"".join(pieces)
+
+
+def parse(body: bytes) -> Posted:
+    """Return what a body asks for; raises `ContractError`."""
     try:
         # Numbers are not looked at, and an endless one is cheaper as a float.
         document = json.loads(
-            _text(request.get_data(cache=False)),
+            _text(body),
             parse_int=float,
             parse_constant=_no_number,
             object_pairs_hook=_object,
@@ -67,9 +150,24 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _text(body: bytes) -> str:
-    """Return JSON as text; raise `ValueError` if reading it takes far more memory than it has."""
+    """Return JSON as text in which each UTF-8 byte is a character; raise `ValueError`.
+
+    One wide character would make all the others take four times their size. What is looked at is
+    ASCII, so the others need not be right, only valid.
+    """
+    encoding = json.detect_encoding(body)
+    if encoding == "utf-8-sig":
+        body = body[3:]
+    elif encoding != "utf-8":
+        decoded = codecs.iterdecode(_pieces(body), encoding)
+        body = b"".join(piece.encode() for piece in decoded)
+    if not body.isascii():
+        for _ in codecs.iterdecode(_pieces(body), "utf-8"):
+            pass
     if sum(body.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
         raise ValueError(f"it holds more than {MOST_VALUES:,} values")
-    if len(body) > LONGEST_WIDE and (not body.isascii() or WIDE_ESCAPE.search(body)):
-        raise ValueError("it is long and holds other characters than ASCII")
-    return body.decode(json.detect_encoding(body))
+    return body.decode("latin-1")
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    return (body[at : at + PIECE] for at in range(0, len(body), PIECE))

@@ -14,9 +14,9 @@ from importlib.util import find_spec
 
 from flask import Flask, Response, request
 
+from serve.queue import Queue
 from serve.record import began
 from serve.settings import SettingsError
-from serve.turns import Turns
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 9, 10)
@@ -39,13 +39,13 @@ def close_folder() -> None:
 
 
 def forget(pid: int) -> None:
-    """Take what the dead worker `pid` had in hand out of the sum; what it has counted stays."""
+    """Take what the dead worker `pid` had in flight out of the sum; what it has counted stays."""
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(pid)
 
 
-def count(app: Flask, turns: Turns, model: dict[str, str]) -> None:
+def count(app: Flask, queue: Queue, model: dict[str, str | int]) -> None:
     """Count the requests to `app`, and serve the figures. Call it in the worker."""
     if FOLDER not in os.environ:  # another server than ours, such as flask's own
         open_folder(None)
@@ -58,12 +58,12 @@ def count(app: Flask, turns: Turns, model: dict[str, str]) -> None:
     )
     seconds = prometheus.Histogram(
         "segmenter_predict_seconds",
-        "From the first byte of an image's request until its mask was ready",
+        "From the head of an image's request until its mask was ready",
         registry=ours,
         buckets=SECONDS,
     )
-    in_hand = prometheus.Gauge(
-        "segmenter_in_hand", "Images in hand now", registry=ours, multiprocess_mode="livesum"
+    in_flight = prometheus.Gauge(
+        "segmenter_in_flight", "Images in flight now", registry=ours, multiprocess_mode="livesum"
     )
     names = ["name", "version", "sha256"]
     info = prometheus.Gauge(
@@ -82,7 +82,7 @@ def count(app: Flask, turns: Turns, model: dict[str, str]) -> None:
             seconds.observe(time.monotonic() - began())
         return response
 
-    turns.watch(in_hand.set, requests.labels("predict", 503).inc)
+    queue.watch = in_flight.set
 
     @app.get("/metrics", endpoint="metrics")
     def metrics() -> Response:

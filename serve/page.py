@@ -11,9 +11,9 @@ import numpy as np
 from flask import Blueprint, Response, abort, current_app, jsonify
 
 from serve import contract
-from serve.body import posted
 from serve.labels import decode_label
 from serve.phantom import phantom
+from serve.record import Stages
 
 # What `phantom` draws for examples 1, 2 and 3: a trunk, a trunk without a tumour, a whole body.
 EXAMPLES = (
@@ -43,17 +43,17 @@ def example_truth(number: int) -> Response:
 @page.post("/label")
 def label() -> Response:
     """Read a label as strictly as training does: {"img": base64 PNG} -> {"img": mask}."""
-    with current_app.extensions["turns"].place():
+    with current_app.extensions["intake"].image(Stages()) as (posted, _):
         limit = current_app.config["MAX_PIXELS"]
-        marked = decode_label(contract.unpack(posted().img, limit), limit)
+        marked = decode_label(contract.unpack(posted.img, limit), limit)
         return jsonify(img=contract.encode(np.where(marked, np.uint8(255), np.uint8(0))))
 
 
 @page.post("/image")
 def image() -> Response:
     """Return the grey pixels that /predict reads; browsers read some PNGs otherwise."""
-    with current_app.extensions["turns"].place():
-        pixels = contract.decode(posted().img, current_app.config["MAX_PIXELS"])
+    with current_app.extensions["intake"].image(Stages()) as (posted, _):
+        pixels = contract.decode(posted.img, current_app.config["MAX_PIXELS"])
         return jsonify(img=contract.encode(pixels))
 
 

@@ -16,11 +16,7 @@ def keep(app: Flask) -> None:
 
     @app.before_request
     def begin() -> None:
-        now = time.monotonic()
-        # Only our own worker knows when the first byte came; for others it is now.
-        request.environ["serve.began"] = getattr(
-            request.environ.get("gunicorn.socket"), "began", now
-        )
+        request.environ["serve.began"] = time.monotonic()
         given = request.headers.get("X-Request-ID", "")
         note(id=given if GIVEN_ID.fullmatch(given) else secrets.token_hex(8))
 
@@ -36,24 +32,23 @@ def note(**facts: object) -> None:
 
 
 def began() -> float:
-    """Return when this request began to arrive, on the clock of `time.monotonic`."""
+    """Return when the head of this request was there, on the clock of `time.monotonic`."""
     return request.environ["serve.began"]
 
 
 class Stages:
-    """Milliseconds since the last stage, for the log and as a `Server-Timing` header."""
+    """Milliseconds of each stage, for the log and as a `Server-Timing` header."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
-        self._stages: list[str] = []
+        self._ms: dict[str, float] = {}
 
     def done(self, name: str) -> None:
-        """Call what went on since the last call `name`."""
+        """Count what went on since the last call as `name`, which may go on several times."""
         now = time.perf_counter()
-        took = round((now - self._last) * 1000, 2)
-        self._stages.append(f"{name};dur={took:.2f}")
-        note(**{f"{name}_ms": took})
+        self._ms[name] = self._ms.get(name, 0.0) + (now - self._last) * 1000
+        note(**{f"{name}_ms": round(self._ms[name], 2)})
         self._last = now
 
     def __str__(self) -> str:
-        return ", ".join(self._stages)
+        return ", ".join(f"{name};dur={ms:.2f}" for name, ms in self._ms.items())

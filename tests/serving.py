@@ -33,7 +33,7 @@ def post(url: str, pixels: np.ndarray, timeout: float = 30) -> client.Reply:
 
 def connect(url: str) -> socket.socket:
     parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=15)
+    return socket.create_connection((parts.hostname, parts.port), timeout=60)
 
 
 def request_of(body: bytes, *headers: bytes, path: bytes = b"/predict") -> bytes:

@@ -47,7 +47,7 @@ def test_predict_answers_with_the_model_s_mask(client):
 def test_server_timing_names_the_stages(client):
     timing = client.post("/predict", json={"img": IMG}).headers["Server-Timing"]
     assert re.fullmatch(
-        ", ".join(rf"{s};dur=[\d.]+" for s in ["decode", "wait", "run", "encode"]), timing
+        ", ".join(rf"{s};dur=[\d.]+" for s in ["read", "wait", "decode", "run", "encode"]), timing
     )
 
 
@@ -113,7 +113,7 @@ def test_health(client):
 
 def test_model_that_gives_no_mask_never_becomes_ready(tmp_path):
     path = write_artifact(tmp_path / "model.onnx", highest=1)
-    with pytest.raises(ArtifactError, match="drawn patient"):
+    with pytest.raises(ArtifactError, match="synthetic phantom"):
         create_app(Settings.read({"MODEL": os.fspath(path)}))
 
 

@@ -98,8 +98,11 @@ def test_recycled_workers_lose_nothing(model, monkeypatch):
 
 
 def test_stopped_server_answers_what_it_has_accepted(model):
-    whole = request_of(body_of(lasting(100)))
-    with serving(model, WORKERS="2") as server, contextlib.ExitStack() as open_sockets:
+    whole = request_of(body_of(lasting(200)))
+    with (
+        serving(model, WORKERS="2", DEADLINE="60") as server,
+        contextlib.ExitStack() as open_sockets,
+    ):
         socks = [open_sockets.enter_context(connect(server.url)) for _ in range(7)]
         for sock in socks[1:]:
             sock.sendall(whole)

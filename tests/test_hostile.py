@@ -18,7 +18,7 @@ from serve.settings import Settings
 from tests.pngs import GREY, GREY_ALPHA, RGB, RGBA, SAMPLES, png
 
 LONG = 17_000_000
-MEMORY = 50_000_000
+MEMORY = 4 * LONG
 
 EXPENSIVE = {
     "no PNG": (b'{"img": "' + b"A" * LONG + b'"}', "not_a_png"),
@@ -32,11 +32,14 @@ EXPENSIVE = {
     ),
     "deep": (b'{"img":' + b"[" * LONG, "bad_json"),
     "digits": (b'{"img": ' + b"9" * LONG + b"}", "bad_image_type"),
-    "a wide character": ('{"img": "😀'.encode() + b"A" * LONG + b'"}', "bad_json"),
-    "an escaped wide character": (b'{"img": "\\ud83d' + b"A" * LONG + b'"}', "bad_json"),
+    "a wide character": ('{"img": "😀'.encode() + b"A" * LONG + b'"}', "bad_base64"),
+    "escaped in another key": (
+        b'{"img": "", "x": "\\ud83d' + b"A" * (LONG // 3) + b'"}',
+        "not_a_png",
+    ),
     "escapes": (b'{"img": "' + b"\\u0041" * (LONG // 6) + b'"}', "not_a_png"),
-    "UTF-16": (('{"img": "' + "A" * (LONG // 2) + '"}').encode("utf-16"), "bad_json"),
-    "UTF-32": (('{"img": "' + "A" * (LONG // 4) + '"}').encode("utf-32"), "bad_json"),
+    "UTF-16": (('{"img": "' + "A" * (LONG // 2) + '"}').encode("utf-16"), "not_a_png"),
+    "UTF-32": (('{"img": "' + "A" * (LONG // 4) + '"}').encode("utf-32"), "not_a_png"),
     "white space": (b" " * LONG, "bad_json"),
     "zeros": (bytes(LONG), "bad_json"),
     "wrapped lines": (b'{"img": "' + b"AAAA\\r\\n" * (LONG // 8) + b'"}', "not_a_png"),
@@ -54,6 +57,40 @@ def test_long_body_costs_little_more_than_its_length(client, case):
         tracemalloc.stop()
     assert (response.status_code, response.json["error"]["code"]) == (400, code)
     assert peak < MEMORY
+
+
+def big(**others) -> dict:
+    """Return a document of over 4 MiB with an image."""
+    noise = np.random.default_rng(0).integers(0, 256, (1450, 2200))
+    return {"img": base64.b64encode(png(noise)).decode(), **others}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "\ufeff" + json.dumps(big()),
+        json.dumps(big(patient="Müller"), ensure_ascii=False),
+        json.dumps(big(patient="Müller")),
+        json.dumps({"😀": 1} | big(), ensure_ascii=False),
+        json.dumps(big(é="患者"), ensure_ascii=False).replace("/", "\\/"),
+        json.dumps(big()).encode("utf-16"),
+        json.dumps(big(name="é😀"), ensure_ascii=False).encode("utf-16-be"),
+        json.dumps(big()).encode("utf-32"),
+        ("\ufeff" + json.dumps(big(name="é"), ensure_ascii=False)).encode("utf-32-le"),
+    ],
+    ids=["BOM", "é", "escape", "key", "slashes", "UTF-16", "UTF-16BE", "UTF-32", "UTF-32LE BOM"],
+)
+def test_long_json_may_hold_any_character(client, body):
+    assert len(body) > 4 * 2**20
+    assert client.post("/predict", data=body).status_code == 200
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"])
+@pytest.mark.parametrize("filling", [0, 2**20 - 2, 5 * 2**20])
+def test_what_is_no_unicode_is_refused(client, bad, filling):
+    body = b'{"x": "' + b"a" * filling + bad + b'", "img": ""}'
+    response = client.post("/predict", data=body)
+    assert (response.status_code, response.json["error"]["code"]) == (400, "bad_json")
 
 
 def test_escaped_plus_signs_are_understood(client):  # as .NET writes base64

@@ -45,18 +45,17 @@ def test_figures_are_exact_over_workers_and_their_ends(tmp_path):
     assert seen['segmenter_requests_total{endpoint="predict",status="200"}'] == 40
     assert seen['segmenter_requests_total{endpoint="none",status="404"}'] == 3
     assert seen["segmenter_predict_seconds_count"] == 40
-    assert seen["segmenter_in_hand"] == 0
+    assert seen["segmenter_in_flight"] == 0
     (model_info,) = [name for name in seen if name.startswith("segmenter_model_info")]
     assert re.search('sha256="[0-9a-f]{64}"', model_info)
 
 
-def test_images_refused_at_the_door_are_counted(tmp_path):
+def test_images_refused_on_admission_are_counted(tmp_path):
     pytest.importorskip("prometheus_client")
     model = write_slow_artifact(tmp_path / "model.onnx")
     with serving(model, WORKERS="1", QUEUE="2", METRICS="on") as server:
         replies = together(*[lambda: post(server.url, lasting(128))] * 12)
         seen = figures(server.url)
-        assert any('"refused": "overloaded"' in line for line in server.log())
     for status in (200, 503):
         name = f'segmenter_requests_total{{endpoint="predict",status="{status}"}}'
         assert seen[name] == [reply.status for reply in replies].count(status) > 0

@@ -269,7 +269,7 @@ def test_reading_is_limited_as_predicting_is(artifact, path):
     assert client.post(path, data=large, headers=key).status_code == 413
     assert client.post(path, data=b" " * 2_000_000, headers=key).status_code == 413
     assert client.post(path, data=b"{}", headers=key).json["error"]["code"] == "missing_img"
-    with app.extensions["turns"].place():
+    with app.extensions["queue"].slot(time.monotonic() + 9):
         assert client.post(path, data=small, headers=key).status_code == 503
 
 
