@@ -23,6 +23,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from serve.worker import FOR_IMAGES
 
 from serve.app import create_app
 from serve.contract import decode, decode_png, dice, encode, encode_png, image_hash
@@ -32,7 +33,6 @@ from serve.page import EXAMPLES
 from serve.phantom import phantom
 from serve.segmenter import Baseline
 from serve.settings import Settings
-from serve.worker import FOR_IMAGES
 from tests.conftest import TINY_METADATA, write_artifact
 from tests.serving import serving
 
