@@ -50,13 +50,13 @@ KILL_EVERY = 5.0  # seconds
 
 
 class Trial:
-    """What the phases share: how long they take, and the promises that were kept or broken."""
+    """What the phases share: how long they take, and the checks that failed."""
 
     def __init__(self, limits: Limits, seconds: float, minutes: float, restarts: int) -> None:
         self.limits = limits
         self.seconds, self.minutes, self.restarts = seconds, minutes, restarts
         self.figures: dict[str, dict] = {}
-        self.broken: list[str] = []
+        self.failed: list[str] = []
         self.questions: list[Question] = []
         self.workers = int(os.environ.get("WORKERS") or len(limits.cores))
 
@@ -70,10 +70,10 @@ class Trial:
                 self.questions.append(learn(url, phantom(991, 400, seed=seed)[0], None))
         return self.questions
 
-    def promise(self, text: str, kept: bool) -> None:
-        print(f"  {'kept  ' if kept else 'BROKEN'}  {text}", flush=True)
-        if not kept:
-            self.broken.append(text)
+    def check(self, text: str, passed: bool) -> None:
+        print(f"  {'passed' if passed else 'FAILED'}  {text}", flush=True)
+        if not passed:
+            self.failed.append(text)
 
 
 def overload(trial: Trial) -> dict:
@@ -96,16 +96,16 @@ def overload(trial: Trial) -> dict:
     # Before and after, because a machine that others use as well is not always as fast.
     both = (peak["masks_per_s"] + result["peak_after_5x"]["masks_per_s"]) / 2
     share = five["masks_per_s"] / max(both, 0.01)
-    trial.promise(f"goodput at 5x is {share:.0%} of the peak (at least 90 %)", share >= 0.9)
+    trial.check(f"goodput at 5x is {share:.0%} of the peak (at least 90 %)", share >= 0.9)
     busy = ten["busy_ms"] or {"p99": 0.0}
-    trial.promise(f"503 at 10x within {busy['p99']} ms, p99 (100 ms)", busy["p99"] <= 100)
+    trial.check(f"503 at 10x within {busy['p99']} ms, p99 (100 ms)", busy["p99"] <= 100)
     health = ten["health"]
     in_time = health["ms"]["p99"] <= 50 and not health["missed"]
-    trial.promise(f"health at 10x within {health['ms']['p99']} ms, p99 (50 ms)", in_time)
+    trial.check(f"health at 10x within {health['ms']['p99']} ms, p99 (50 ms)", in_time)
     slowest = max(report["mask_ms"]["max"] for report in (peak, five, ten))
-    trial.promise(f"slowest mask {slowest / 1000:.1f} s (10 s)", slowest < 10_000)
+    trial.check(f"slowest mask {slowest / 1000:.1f} s (10 s)", slowest < 10_000)
     lost = five["lost"] + ten["lost"]
-    trial.promise(f"{lost} lost", lost == 0)
+    trial.check(f"{lost} lost", lost == 0)
     return result
 
 
@@ -126,8 +126,8 @@ def slow(trial: Trial) -> dict:
             time.sleep(trial.seconds)
     result = {"without": without.report(), "amid": amid.report()}
     share = amid.report()["masks_per_s"] / max(without.report()["masks_per_s"], 0.01)
-    trial.promise(f"{share:.0%} of the throughput amid {2 * SLOW} slow clients", share >= 0.75)
-    trial.promise(f"{result['amid']['lost']} lost", result["amid"]["lost"] == 0)
+    trial.check(f"{share:.0%} of the throughput amid {2 * SLOW} slow clients", share >= 0.75)
+    trial.check(f"{result['amid']['lost']} lost", result["amid"]["lost"] == 0)
     return result
 
 
@@ -185,10 +185,10 @@ def kill(trial: Trial) -> dict:
             replaced.append(wait_until(lambda v=victim: whole(trial, server, without=v), 20))
     result = siege.report() | {"kills": len(replaced), "replaced_s": replaced}
     worst = max((TIMEOUT if r is None else r for r in replaced), default=0.0)
-    trial.promise(f"{len(replaced)} kills, a new worker after {worst} s at most (3 s)", worst <= 3)
-    # A dead worker had no more in hand than there are clients.
+    trial.check(f"{len(replaced)} kills, a new worker after {worst} s at most (3 s)", worst <= 3)
+    # A dead worker had no more in flight than there are clients.
     most = CLIENTS * len(replaced)
-    trial.promise(f"{result['lost']} lost, {most} could have been in hand", result["lost"] <= most)
+    trial.check(f"{result['lost']} lost, {most} could have been in flight", result["lost"] <= most)
     return result
 
 
@@ -208,7 +208,7 @@ def hang(trial: Trial) -> dict:
             os.kill(victim, signal.SIGSTOP)
             back.append(wait_until(lambda v=victim: whole(trial, server, without=v), 30))
     worst = max(TIMEOUT if b is None else b for b in back)
-    trial.promise(f"a hung worker is replaced after {worst} s at most (5 s)", worst <= 5)
+    trial.check(f"a hung worker is replaced after {worst} s at most (5 s)", worst <= 5)
     return siege.report() | {"replaced_s": back}
 
 
@@ -224,7 +224,7 @@ def recycle(trial: Trial) -> dict:
                 seen |= set(server.workers())
     result = siege.report() | {"workers": len(seen)}
     told = f"{len(seen)} workers one after the other, {result['lost']} lost"
-    trial.promise(told, result["lost"] == 0 and len(seen) > trial.workers)
+    trial.check(told, result["lost"] == 0 and len(seen) > trial.workers)
     return result
 
 
@@ -239,13 +239,13 @@ def restart(trial: Trial) -> dict:
                 time.sleep(1)
                 ends.append(server.stop())
     result = siege.report() | {"restarts": len(ends), "slowest_end_s": max(s for _, s in ends)}
-    trial.promise(
+    trial.check(
         f"{len(ends)} restarts, {result['lost']} lost of those that had been accepted",
         result["lost"] == 0 and result["mask"] > 0,
     )
     slowest = result["slowest_end_s"]
-    trial.promise(f"ended after {slowest:.1f} s at most (12 s)", slowest <= 12)
-    trial.promise("ended without an error", all(code == 0 for code, _ in ends))
+    trial.check(f"ended after {slowest:.1f} s at most (12 s)", slowest <= 12)
+    trial.check("ended without an error", all(code == 0 for code, _ in ends))
     return result
 
 
@@ -285,11 +285,11 @@ def run(args: argparse.Namespace) -> int:
             print(f"{phase}: {PHASES[phase].__doc__}", flush=True)
             trial.figures[phase] = PHASES[phase](trial)
     host |= {"limits": limits.said, "workers": trial.workers}
-    figures = {"date": f"{datetime.now():%Y-%m-%d-%H%M}", "host": host, "broken": trial.broken}
+    figures = {"date": f"{datetime.now():%Y-%m-%d-%H%M}", "host": host, "failed": trial.failed}
     files.write_json(path, figures | trial.figures)
     print("written:", path)
-    print(f"{len(trial.broken)} promises BROKEN" if trial.broken else "every promise was kept")
-    return int(bool(trial.broken))
+    print(f"{len(trial.failed)} checks failed" if trial.failed else "every check passed")
+    return int(bool(trial.failed))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -96,7 +96,7 @@ def measure(plan: Plan, url: str, server: Server | None, bar: tqdm) -> dict:
 
 
 def idle_cpu(plan: Plan, server: Server, bar: tqdm) -> float:
-    """Percent of one CPU that a server uses which nobody asks anything."""
+    """Percent of one CPU that an idle server uses."""
     bar.set_description("idle")
     time.sleep(0.2)  # let the last answer's threads come to rest
     before, start = server.cpu_seconds(), time.perf_counter()

@@ -179,7 +179,9 @@ def run(args: argparse.Namespace) -> int:
     # Beyond what the scatter of a short run explains.
     least = 24 * (grown["mb_per_hour"] - 2 * grown["mb_per_hour_standard_error"])
     good = not outcomes["lost"] and result["same_workers"] and least <= args.growth
-    print("it stays as it was" if good else "FAILED: it lost images, workers, or it grows")
+    print(
+        "check passed" if good else "check failed: it lost images or workers, or its memory grows"
+    )
     return int(not good)
 
 
