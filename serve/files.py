@@ -15,7 +15,7 @@ from pathlib import Path
 from serve.errors import UsageError
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-PARTIAL = ".part-"
+PARTIAL = ".tumour-segmenter-part-"  # nobody else's, so that leftovers may be removed
 LONGEST_SUFFIX = 16  # bytes; with it a temporary name stays far below the 255 of file systems
 STALE = 3600  # seconds after which a temporary file belongs to a process that was killed
 
