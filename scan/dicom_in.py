@@ -15,7 +15,7 @@ from scan.source import File, Series
 from scan.suv import Given, Suv, suv_of
 from scan.volume import Volume, check_size, check_values
 
-EVEN = 0.02  # of the distance between slices, by which one may be off
+EVEN = 0.05  # of the distance between slices, by which one may be off
 SAME_PLACE = 0.01  # mm
 TILT = 0.001  # of the distance between slices, by which the next may lie aside
 NEEDED = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"]

@@ -34,6 +34,14 @@ class Taps:
         index = self.index[np.arange(len(best)), best]
         return np.where(self.weight.sum(axis=1) > 0, index, -1)
 
+    def outputs(self, inputs: int) -> np.ndarray:
+        """Of each of `inputs` the output in which it weighs most, int [inputs]; -1 for none."""
+        order = np.argsort(self.weight, axis=None, kind="stable")
+        order = order[self.weight.ravel()[order] > 0]
+        best = np.full(inputs, -1)
+        best[self.index.ravel()[order]] = order // self.weight.shape[1]  # the last one stays
+        return best
+
 
 def taps(places: np.ndarray, inputs: int, wide: float) -> Taps:
     """Cubic interpolation at `places`, in units of the inputs' spacing, of `inputs` samples.

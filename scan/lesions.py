@@ -61,7 +61,7 @@ def measure(
     lesions = []
     for number in range(1, int(labels.max(initial=0)) + 1):
         rows, columns = np.nonzero(labels == number)
-        voxel, hottest = _hottest(rows, columns, view, body)
+        voxel, hottest = _hottest(labels == number, view, body)
         lesions.append(
             Lesion(
                 number,
@@ -77,19 +77,23 @@ def measure(
 
 
 def _hottest(
-    rows: np.ndarray, columns: np.ndarray, view: Projection, body: Upright
+    inside: np.ndarray, view: Projection, body: Upright
 ) -> tuple[tuple[int, int, int], float]:
-    """The hottest voxel that the rays of these pixels meet: index in the file's axes, and SUV."""
+    """The hottest voxel that the rays of a lesion meet: index in the file's axes, and SUV.
+
+    inside: bool like the image.
+    """
+    rows, columns = np.nonzero(inside)
     slices, across = view.slices[rows], view.columns[columns]
-    shown = across >= 0
-    if not shown.any():  # a mask in the padding beside the volume: the voxel nearest to it
-        across = np.clip(across, 0, None)
-    else:
-        slices, across = slices[shown], across[shown]
-    best = int(view.native[slices, across].argmax())
-    at = int(slices[best]), int(across[best])
-    voxel = body.own_index(at[0], int(view.depth[at]), at[1])
-    return voxel, float(view.native[at])
+    met = inside[view.row_of_slice][:, view.column_of_column]
+    met[view.row_of_slice < 0], met[:, view.column_of_column < 0] = False, False
+    met[slices[across >= 0], across[across >= 0]] = True
+    if not met.any():  # a mask in the padding beside the volume: its edge
+        met[slices, 0] = True
+    at = np.unravel_index(np.where(met, view.native, -np.inf).argmax(), met.shape)
+    slice_, column = int(at[0]), int(at[1])
+    voxel = body.own_index(slice_, int(view.depth[slice_, column]), column)
+    return voxel, float(view.native[slice_, column])
 
 
 def largest_distance(lesions: Sequence[Lesion]) -> float:

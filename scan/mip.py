@@ -21,7 +21,9 @@ class Projection:
 
     native, depth: maximum of each ray of the volume itself, float32 [slices, columns] from the
     feet and the right, and the row (from anterior) where it lies. slices, columns: of each row and
-    column of the image the nearest of those, -1 outside.
+    column of the image the nearest of those, -1 outside. row_of_slice, column_of_column: the other
+    way round. Where voxels are finer than pixels several have the same, and where they are coarser
+    some pixels are nobody's, so that both are needed to say which voxels a pixel shows.
     """
 
     suv: np.ndarray
@@ -30,6 +32,8 @@ class Projection:
     depth: np.ndarray
     slices: np.ndarray
     columns: np.ndarray
+    row_of_slice: np.ndarray
+    column_of_column: np.ndarray
     body_outside: bool
 
     @property
@@ -62,6 +66,8 @@ def project(body: Upright, black: float) -> Projection:
         depth,
         down.nearest()[::-1],
         columns_of,
+        _flipped(down.outputs(slices), len(suv)),
+        across.outputs(columns),
         _body_outside(native, columns_of),
     )
 
@@ -90,6 +96,10 @@ def _resampled(plane: np.ndarray, across: Taps) -> np.ndarray:
             part = plane[:, index] * weight
             out = part if out is None else np.add(out, part, out=out)
     return out
+
+
+def _flipped(rows: np.ndarray, height: int) -> np.ndarray:
+    return np.where(rows < 0, -1, height - 1 - rows)
 
 
 def _rays(suv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -278,6 +278,23 @@ def test_lesions_are_measured():
     assert largest_distance(found) == pytest.approx(distance)
 
 
+@pytest.mark.parametrize("size", [(0.7, 4, 0.9), (5, 4, 5.5), (3, 2.036, 2.036)])
+def test_the_hottest_voxel_is_found_at_any_voxel_size(size):
+    random = np.random.default_rng(0)
+    shape = tuple(round(span / mm) for span, mm in zip((120, 80, 150), size, strict=True))
+    matrix = np.diag([*size, 1.0])[[2, 1, 0, 3]]
+    for _ in range(5):
+        voxel = tuple(int(random.integers(n // 4, 3 * n // 4)) for n in shape)
+        suv = np.full(shape, 0.5, np.float32)
+        suv[voxel] = 40
+        frame = upright(Volume(suv, matrix))
+        view = project(frame, 7)
+        mask = view.suv > view.suv.max() / 3
+        (lesion,) = measure(mask, view, frame)
+        assert lesion.voxel == voxel
+        assert lesion.suv_max == 40
+
+
 def test_the_largest_distance_of_fewer_than_two_lesions_is_zero():
     assert largest_distance([]) == 0.0
 
