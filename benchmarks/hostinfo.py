@@ -25,7 +25,7 @@ FLAGS = [
     "asimddp",
     "i8mm",
 ]
-PACKAGES = ["onnxruntime", "numpy", "pillow", "flask", "gunicorn"]
+PACKAGES = ["onnxruntime", "numpy", "pillow", "flask", "gunicorn", "gevent"]
 
 
 def facts() -> dict[str, object]:
