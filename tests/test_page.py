@@ -580,6 +580,28 @@ def test_truths_are_known_by_their_names(page):
 
 
 @needs_browser
+def test_truths_of_many_finished_images_are_read_in_turn(page, tmp_path):
+    drawn = [draw(tmp_path, number, truth=True) for number in range(12)]
+    page.upload(*(image for image, _ in drawn))
+    page.wait_for(12)
+    page.run(
+        "const real = fetch; window.flying = window.most = 0;"
+        "window.fetch = async (...all) => {"
+        "  flying++; most = Math.max(most, flying);"
+        "  try { return await real(...all) } finally { flying-- } }"
+    )
+    page.upload(*(truth for _, truth in drawn))
+    page.until(lambda: "over 12" in page.text("status"))
+    assert page.run("return most") <= 2
+    assert page.text("name") == "patient_000.png"
+
+    page.click("input[value=mask]")
+    page.upload(drawn[5][1])  # one alone is what somebody wants to look at
+    page.until(lambda: page.text("name") == "patient_005.png")
+    page.until(lambda: page.run("return document.querySelector('[value=truth]').checked"))
+
+
+@needs_browser
 def test_truth_that_cannot_be_compared_is_named(page, tmp_path):
     (image,) = draw(tmp_path, 1)
     (tmp_path / "segmentation_001.png").write_bytes(encode_png(np.zeros((5, 7), np.uint8)))

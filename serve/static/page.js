@@ -13,6 +13,7 @@ import {
 } from "./worklist.js";
 
 const AT_ONCE = 2;
+let reading = Promise.resolve(); // truths of images that were done before, one after the other
 let follow = false; // whether the page moves to the picture once it is there
 let ready = false; // nothing is asked before it is known which key and operating points there are
 
@@ -28,6 +29,7 @@ function add(files) {
     const image = session.cases.findLast((c) => c.file && names.includes(stem(c.name)));
     if (image) {
       giveTruth(image, file);
+      if (truths.length === 1 && !images.length) choose(image);
     } else {
       const words = `This looks like a truth mask, but ${names.at(-1)}.png is not here. ` +
         "Add both together.";
@@ -50,9 +52,10 @@ function giveTruth(image, file) {
   Object.assign(image, { truthFile: file, truthMask: null });
   session.compare = true;
   if (image.state !== "done") return;
-  choose(image);
-  judge(image, image, new AbortController().signal).then((judged) => {
-    Object.assign(image, judged);
+  reading = reading.then(async () => {
+    const { mask } = image;
+    const judged = await judge(image, image, new AbortController().signal);
+    if (image.mask === mask) Object.assign(image, judged); // else a new mask is judged by itself
     changed(image);
   });
 }
