@@ -7,6 +7,7 @@ image, and each image among the controls is one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from serve.errors import ContractError, UsageError
 from serve.folders import Listing, list_images
 
 PATIENT, LABEL, CONTROLS = "patient", "segmentation", "controls/imgs"
+
+LARGEST = 10**8  # pixels; whether an image is too large is for the server to say
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ class Case:
         return pixels, truth
 
 
-def _decoded(path: Path, decode) -> np.ndarray:
+def _decoded(path: Path, decode: Callable[[bytes, int], np.ndarray]) -> np.ndarray:
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes(), LARGEST)
     except ContractError as error:
         raise UsageError(f"{path}: {error}") from error
     except OSError as error:

@@ -73,7 +73,7 @@ class FolderSource:
             raise client.Unanswered(f"no mask {case.mask_names[0]}.png")
         path = self.masks[name]
         try:
-            mask = labels.decode_label(path.read_bytes(), most=1.0)
+            mask = labels.decode_label(path.read_bytes(), pixels.size, most=1.0)
         except (OSError, ContractError) as error:
             raise client.Malformed(f"{path.name}: {error}") from error
         if mask.shape != pixels.shape:

@@ -116,6 +116,19 @@ def test_a_16_bit_image_is_the_same_picture(data: Path, capsys) -> None:
     assert "mean Dice     1.0000" in capsys.readouterr().out
 
 
+def test_an_image_that_is_too_large_for_the_server_is_a_fault_of_that_one(data, capsys) -> None:
+    large = np.full((4001, 4000), 200, np.uint8)
+    Image.fromarray(large).save(data / "patients/imgs/patient_1.png")
+    label = np.zeros_like(large)
+    label[:9] = 255
+    Image.fromarray(label).save(data / "patients/labels/segmentation_1.png")
+    assert large.size > contract.MAX_PIXELS
+    refusal = b'{"error": {"code": "image_too_large"}}'
+    with fake_server(lambda image: perfect(image) if len(image) < 99 else refusal) as url:
+        assert score(url, data) == 1
+    assert "over 2 patients" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("white", [0, 255], ids=["black below", "white below"])
 def test_a_label_on_a_transparent_ground_is_read_by_what_can_be_seen(data, white, capsys) -> None:
     rgba = np.dstack([np.maximum(TRUTH, white)] * 3 + [TRUTH])
