@@ -12,11 +12,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
+    from serve.library import Library
 
 __version__ = "0.9.0"
 
@@ -30,7 +29,7 @@ if "onnxruntime" in sys.modules:  # another program's import, too late for the v
 STARTED = time.monotonic()
 
 
-def load(model: str | os.PathLike[str] | None = None) -> Callable[[np.ndarray], np.ndarray]:
+def load(model: str | os.PathLike[str] | None = None) -> Library:
     """Open a model and return it as a function from grey pixels to a mask.
 
     model: an ONNX file with its checksum beside it (`FILE.sha256`), "baseline" for the challenge's
@@ -38,9 +37,10 @@ def load(model: str | os.PathLike[str] | None = None) -> Callable[[np.ndarray], 
     shipped one.
 
     The function takes uint8 [height, width], 0 = highest uptake, 255 = none, and returns uint8
-    [height, width], 255 = tumour, 0 = not; other arrays raise `ValueError`. Its `metadata` says
-    what the model is. It uses all CPUs that this process may use and may be called from several
-    threads. Raises `serve.segmenter.ArtifactError` if the model cannot be opened.
+    [height, width], 255 = tumour, 0 = not; other arrays raise `ValueError`. It also takes
+    `operating_point=`, one of its `operating_points`; its `metadata` says what the model is. It
+    uses all CPUs that this process may use and may be called from several threads. Raises
+    `serve.segmenter.ArtifactError` if the model cannot be opened.
 
     Import `serve` before onnxruntime, so that onnxruntime's telemetry is off from the start.
     """

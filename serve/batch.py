@@ -112,7 +112,8 @@ def work(task: Task, provenance: Provenance) -> Outcome:
         warnings = tuple(filter(None, [*image.notes, measures.warning]))
         return Outcome(task, "", False, mask.shape, measures, seconds, warnings)
     except OSError as error:
-        return Outcome(task, files.reason(error))
+        is_image = error.filename == os.fspath(task.image)  # which is named anyway
+        return Outcome(task, (is_image and error.strerror) or files.reason(error))
     except Exception as error:  # one image never stops the others
         fault = str(error).strip().partition("\n")[0] or type(error).__name__
         return Outcome(task, fault, isinstance(error, remote.ServerError) and error.is_final)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from serve.segmenter import Baseline, Segmenter
 from serve.settings import BASELINE, Settings
 
 
-def open_model(model: str | os.PathLike[str] | None) -> Callable[[np.ndarray], np.ndarray]:
+def open_model(model: str | os.PathLike[str] | None) -> Library:
     """Do what `serve.load` promises."""
     if model is None:
         path = Settings.read().model
@@ -24,16 +23,21 @@ def open_model(model: str | os.PathLike[str] | None) -> Callable[[np.ndarray], n
 
 
 class Library:
-    """A segmenter that checks what it is given: an array has no header that says what it is."""
+    """A segmenter that checks what it is given: an array has no header that says what it is.
+
+    `metadata` says what the model is, `operating_points` which names `operating_point` may have.
+    """
 
     def __init__(self, segmenter: Segmenter | Baseline) -> None:
         self.metadata = segmenter.metadata
+        self.operating_points = segmenter.operating_points
         self._segment = segmenter
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, operating_point: str | None = None) -> np.ndarray:
         """Turn `pixels`, uint8 [height, width], dark = hot, into a mask of that shape, 0 or 255.
 
-        Raises `ValueError` for any other array.
+        `operating_point` None is the model's default. Raises `ValueError` for any other array and
+        any other name.
         """
         found = np.asarray(pixels)
         if found.dtype != np.uint8 or found.ndim != 2 or not found.size:
@@ -41,4 +45,4 @@ class Library:
                 f"the image is {found.dtype} {list(found.shape)}, expected uint8 [height, width], "
                 "0 = highest uptake, 255 = none"
             )
-        return self._segment(np.ascontiguousarray(found))
+        return self._segment(np.ascontiguousarray(found), operating_point=operating_point)

@@ -288,7 +288,7 @@ def test_image_named_twice_is_done_once(folder, tmp_path, capsys):
 def test_table_never_goes_over_an_image_nor_anything_else(folder, tmp_path, capsys):
     images = sorted(folder.glob("*.png"))
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    for place in (images[0], folder / "notes.txt", images[2]):
+    for place in (images[0], folder / "notes.txt", images[2], tmp_path / "new.PNG"):
         assert predict(*images[1:], "--out", tmp_path / "out", "--csv", place) == 2
     (tmp_path / "link.csv").symlink_to(images[2])
     assert predict(*images[1:], "--out", tmp_path / "out", "--csv", tmp_path / "link.csv") == 2
@@ -335,6 +335,22 @@ def test_name_of_255_bytes_without_ending_gets_a_mask(folder, tmp_path):
     assert predict(folder / ("a" * 255), "--out", tmp_path / "out") == 0
     (name,) = names(tmp_path / "out")
     assert name.endswith(".png")
+
+
+def test_image_that_cannot_be_read_is_named_once(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("serve.batch._plan", Plan(None, 1, 10**6), raising=False)
+    monkeypatch.setattr(
+        "serve.batch.outcomes", lambda tasks, _, made, __: (batch.work(t, made) for t in tasks)
+    )
+
+    monkeypatch.setenv("MODEL", "baseline")
+
+    def gone(path):
+        raise OSError(errno.EACCES, "Permission denied", os.fspath(path))
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    assert predict(folder / "scan_0.png", "--out", tmp_path / "out") == 1
+    assert capsys.readouterr().err == f"error: {folder / 'scan_0.png'}: Permission denied\n"
 
 
 def full(path, data):

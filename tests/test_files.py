@@ -67,6 +67,20 @@ serve.files.write(pathlib.Path({os.fspath(path)!r}), b"new" * 1000)
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
+def test_data_are_on_the_disk_before_the_new_name(tmp_path, monkeypatch):
+    """After a power cut the name must not stand for what never reached the disk."""
+    path, seen = tmp_path / "a.txt", []
+    path.write_text("old")
+
+    def fsync(descriptor):
+        seen.append((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size, path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write(path, "newer")
+    # Renamed, not copied: it is the same file that was brought to the disk.
+    assert seen == [(path.stat().st_ino, 5, "old")]
+
+
 @pytest.mark.parametrize("name", ["a" * 251 + ".png", "a" * 255, "ä" * 125 + ".png"])
 def test_longest_names_can_be_written(tmp_path, name):
     files.write(tmp_path / name, "text")

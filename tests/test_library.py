@@ -1,5 +1,6 @@
 """`from serve import load`: array in, mask out."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import serve
 from serve.phantom import phantom
 from serve.segmenter import ArtifactError, Baseline
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, write_artifact
 
 PIXELS, _ = phantom(150, 120)
 
@@ -30,6 +31,18 @@ def test_model_is_that_of_the_environment(artifact, monkeypatch):
     assert serve.load("baseline").metadata["name"] == "baseline"
     monkeypatch.delenv("MODEL")
     assert serve.load().metadata["sha256"]
+
+
+def test_operating_point_can_be_named(tmp_path):
+    points = {"sensitive": {"minimum_probability": 0.5}, "specific": {"minimum_probability": 1.0}}
+    metadata = {"name": "tiny", "operating_points": json.dumps(points)}
+    segment = serve.load(write_artifact(tmp_path / "a.onnx", metadata=metadata, minimum=True))
+    assert list(segment.operating_points) == ["sensitive", "specific"]
+    default = segment(PIXELS)
+    np.testing.assert_array_equal(segment(PIXELS, operating_point="sensitive"), default)
+    assert segment(PIXELS, operating_point="specific").sum() < default.sum()
+    with pytest.raises(ValueError, match="sensitive, specific"):
+        segment(PIXELS, operating_point="best")
 
 
 def test_part_of_an_array_and_a_read_only_one_are_taken(artifact):
