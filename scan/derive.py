@@ -59,26 +59,33 @@ def heights(images: list[np.ndarray]) -> list[str]:
         f"heights of ceil(1.5 (N - 1)) + 1 rows for N slices: {fits} of {len(rows)} (by chance "
         f"two thirds of the {len(set(rows))} different heights)",
     ]
-    common = Counter(int(-(-2 * n // 3)) for n in rows)  # N of 3 N // 2 rows
-    slices = sorted(n for n, count in common.items() if count >= 5)
-    # Heights of whole beds lie on a line: N = first + step × beds, rounded.
-    best = min(
-        ((_off_line(slices, first, step), step) for step in np.arange(41.0, 43.0, 0.01)
-         for first in np.arange(241.0, 244.0, 0.05)),
-        key=lambda found: (-found[0], abs(found[1] - 62 * PLANE_MM / SLICE_MM)),
-    )  # fmt: skip
+    slices = Counter(int(-(-2 * n // 3)) for n in rows)  # N of 3 N // 2 rows
+    (low, high), on_line = bed_step(slices)
     lines.append(
-        f"of {len(slices)} common numbers of slices {best[0]} lie on a line with a step of "
-        f"{best[1]:.2f} slices for each bed; 62 planes of {PLANE_MM} mm are "
-        f"{62 * PLANE_MM / SLICE_MM:.2f} slices of {SLICE_MM:g} mm"
+        f"{on_line} of {len(rows)} numbers of slices are whole beds, apart by {low:.2f} to "
+        f"{high:.2f} slices (of steps from 30 to 60, those that fit best); 62 planes of {PLANE_MM} "
+        f"mm are {62 * PLANE_MM / SLICE_MM:.2f} slices of {SLICE_MM:g} mm"
     )
     return lines
 
 
-def _off_line(slices: list[int], first: float, step: float) -> int:
-    """How many of `slices` are a whole number of steps from `first`, rounded down."""
-    beds = np.round((np.array(slices) - first) / step)
-    return int((np.floor(first + beds * step) == slices).sum())
+def bed_step(slices: Counter[int]) -> tuple[tuple[float, float], int]:
+    """Return the range of steps on which most numbers of slices lie, and how many do.
+
+    slices: number of slices -> images. A scan of more beds has a fixed number of slices more, but
+    for rounding down: N = first + step × beds.
+    """
+    numbers, images = np.array(list(slices)), np.array(list(slices.values()))
+    most = int(numbers[images.argmax()])
+    found: dict[float, int] = {}
+    for step in np.arange(30.0, 60.0, 0.01):
+        for part in np.arange(0.0, 1.0, 0.05):
+            beds = np.round((numbers - most - part) / step)
+            fits = np.floor(most + part + beds * step) == numbers
+            found[float(step)] = max(found.get(float(step), 0), int(images[fits].sum()))
+    best = max(found.values())
+    steps = [step for step, count in found.items() if count == best]
+    return (min(steps), max(steps)), best
 
 
 def phases(images: list[np.ndarray], regions: list[tuple[slice, slice]]) -> np.ndarray:

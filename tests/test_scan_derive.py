@@ -1,5 +1,7 @@
 """The derivation of the challenge's geometry finds what was put into synthetic images."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,6 +60,16 @@ def test_rows_between_slices_tell_how_they_were_made(images):
 def test_heights_that_no_number_of_slices_makes_are_counted():
     lines = derive.heights([np.zeros((n, 4)) for n in (426, 489, 427, 488)])
     assert "3 of 4" in lines[0]
+
+
+def test_the_step_of_whole_beds_is_found_among_other_heights():
+    random = np.random.default_rng(0)
+    whole = [int(240.3 + 37.4 * k) for k in range(10) for _ in range(8)]
+    others = random.integers(250, 600, 40).tolist()
+    (low, high), images = derive.bed_step(Counter(whole + others))
+    assert low - 0.011 <= 37.4 <= high + 0.011
+    assert high - low < 0.3
+    assert images >= 80
 
 
 def write(images, folder):
