@@ -139,7 +139,14 @@ def test_user_is_not_root():
 def test_serving_requirements_are_pinned_and_light():
     lines = (PROJECT / "requirements-serve.in").read_text().splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
-    assert {name for name, _ in pins} == {"flask", "gunicorn", "numpy", "onnxruntime", "pillow"}
+    assert {name for name, _ in pins} == {
+        "flask",
+        "gevent",
+        "gunicorn",
+        "numpy",
+        "onnxruntime",
+        "pillow",
+    }
     assert all(re.fullmatch(r"[\d.]+", version) for _, version in pins)
     installed = (PROJECT / "requirements-serve.txt").read_text()
     for name, version in pins:
