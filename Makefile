@@ -42,7 +42,7 @@ export NO_GPU
 # The empty file `installed` is younger than the requirements once all of them are there. One file
 # at a time: where one has hashes, pip would ask for those of all others as well.
 .venv/installed: requirements-serve.txt
-.venv-dev/installed: requirements-serve.txt requirements-train.txt requirements-test.txt
+.venv-dev/installed: requirements-serve.txt requirements-train.txt requirements-scan.txt requirements-test.txt
 .venv/installed .venv-dev/installed:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"error: Python 3.11 or newer is needed; name it with PYTHON=...")'
