@@ -103,10 +103,9 @@ IN_PLACE = {
     "benchmarks/limits.py": "settings of a control group of the kernel",
     "scan/work.py": "a series' folder is made beside, then renamed as a whole",
     "benchmarks/scaling.py": "images in a temporary folder, 100,000 of them",
-    # To go, with what replaces them:
-    "train/files.py": "",
-    "train/crossval.py": "",
-    "export/int8.py": "",
+    "train/crossval.py": "the log of a run, which grows while it trains",
+    "export/int8.py": "a temporary folder that the quantiser reads",
+    "train/files.py": "to go: serve/files.py does the same",
 }
 
 

@@ -98,6 +98,17 @@ def test_losses_add_up_to_what_dice_lacks(masks: np.ndarray) -> None:
     assert min(parts) >= -1e-9
 
 
+@given(arrays.arrays(bool, (2, 9, 7)))
+def test_training_reports_the_same_figures(masks: np.ndarray) -> None:
+    """Two short files, as train must not import benchmarks, and serve must not need scipy."""
+    training = pytest.importorskip("train.lesion_metrics")
+    truth, mask = masks
+    here = agreement(truth, mask)
+    sizes, found, false = training.lesions(truth, mask)
+    assert (here.sizes, here.found, here.false_lesions) == (tuple(sizes), tuple(found), false)
+    assert here.hausdorff == training.hausdorff(truth, mask)
+
+
 def test_dice_of_empty_masks() -> None:
     empty, full = np.zeros((4, 4), np.uint8), np.full((4, 4), 255, np.uint8)
     assert contract.dice(empty, empty) == 1.0
