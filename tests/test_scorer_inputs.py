@@ -25,6 +25,7 @@ from tests.serving import serving
 ROOT = Path(__file__).resolve().parent.parent
 GREY = np.full((30, 20), 200, np.uint8)
 GREY[5:9, 5:10] = 10
+POINTS = {"sensitive": 0.0, "specific": 0.99}  # the lesion's probability is 0.96
 TRUTH = np.where(GREY < LESION, np.uint8(255), np.uint8(0))
 
 
@@ -273,10 +274,19 @@ def test_our_own_server_says_what_its_model_was_trained_on(data, tmp_path, capsy
     """Server and scorer give an image the same hash; the key comes from the environment of both."""
     pixels = contract.decode_png((data / "patients/imgs/patient_000.png").read_bytes())
     trained_on = json.dumps([contract.image_hash(pixels), "another"])
+    points = json.dumps({name: {"minimum_probability": p} for name, p in POINTS.items()})
     metadata = {"name": "mine", "version": "2.0", "trained_on": trained_on}
-    model = write_artifact(tmp_path / "mine.onnx", metadata=metadata)
+    metadata["operating_points"] = points
+    model = write_artifact(tmp_path / "mine.onnx", metadata=metadata, minimum=True)
     with serving(model, API_KEY="s3cret", WORKERS="1") as server:
-        assert score(server.url, data, "--api-key", "s3cret", "--controls") == 0
+        key = ("--api-key", "s3cret", "--controls")
+        assert score(server.url, data, *key, "--operating-point", "specific") == 0
+        assert "mean Dice     0.0000" in capsys.readouterr().out
+        assert score(server.url, data, *key, "--froc") == 0
+        curve = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+        assert ["sensitive", "1.0000", "100.0%"] in curve
+        assert ["specific", "0.0000", "0.0%"] in curve
+        assert score(server.url, data, *key) == 0
     said = capsys.readouterr().out
     assert "model         mine 2.0, SHA-256 " in said
     (mean,) = (line for line in said.splitlines() if line.startswith("mean Dice     1.0000"))
