@@ -109,7 +109,7 @@ def read(until: float, budget: Budget) -> bytes:
                 raise BadRequest("the body ended before its Content-Length")
             pieces.append(piece)
             missing -= len(piece)
-    request.environ["serve.read"] = True
+    request.environ[loop.READ] = True
     return b"".join(pieces)
 
 

@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from werkzeug.exceptions import RequestTimeout
 
 # Seconds a run may take longer than it was given before it counts as hung.
 GRACE = 1
@@ -32,6 +34,10 @@ LINGER = 2
 TAKE = 30
 # Seconds in which a worker that ends answers what it can.
 LAST_WORDS = 2
+# Bytes of a body that are dropped for the sake of the connection.
+DROPPED = 2**21
+# What says in a request's environment that its body was read.
+READ = "serve.read"
 # Seconds between two looks at what took too long.
 SWEEP = 0.1
 
@@ -162,23 +168,28 @@ def _arrived(client: socket.socket) -> int:
 
 
 def close_unread(response: Response) -> Response:
-    """Close the connection after `response` if the body it answers is too long to be dropped.
+    """Have the body that `response` leaves unread dropped, after the client has the answer.
 
-    The client hears the answer all the same: closing at once could destroy it on its way.
+    Closing at once could destroy the answer on its way, and gunicorn would drop a long body a
+    kilobyte at a time, while nobody else is served. After a long one the connection is closed.
     """
-    client = request.environ.get("gunicorn.socket")
+    ours, client = handled.get(), request.environ.get("gunicorn.socket")
     length = request.content_length
-    has_body = length or "Transfer-Encoding" in request.headers
-    if client is None or not has_body or request.environ.get("serve.read"):
+    unread = (length or "Transfer-Encoding" in request.headers) and not request.environ.get(READ)
+    if not unread or ours is None or client is None:
         return response
-    # What is short enough is dropped by gunicorn before it looks for the next request.
-    if (length is None or length > request.max_content_length or response.status_code == 408) and (
-        ours := handled.get()
-    ):
+    if length is None or length > DROPPED or response.status_code == RequestTimeout.code:
         ours.force_close()
-    if (ours := handled.get()) and ours.should_close():
-        response.call_on_close(lambda: linger(client))
+    if ours.should_close():
+        response.call_on_close(partial(linger, client))
+    else:
+        response.call_on_close(partial(_drop, request.environ["wsgi.input"], length))
     return response
+
+
+def _drop(stream: Any, length: int) -> None:
+    with suppress(Exception), limit(time.monotonic() + 4 * LINGER, TimeoutError):
+        stream.read(length)  # if it fails, gunicorn closes the connection
 
 
 def linger(client: socket.socket) -> None:
@@ -190,6 +201,7 @@ def linger(client: socket.socket) -> None:
             client.settimeout(min(LINGER, left))
             if not client.recv(2**16):
                 break
+            time.sleep(0)  # others are served as well
 
 
 def answer_error(worker: Any, req: object, client: socket.socket, address, error) -> None:

@@ -5,12 +5,14 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
+import numpy as np
 import pytest
 
 from benchmarks import client
 from tests.conftest import write_artifact
-from tests.serving import body_of, connect, post, read_answer, request_of, serving
+from tests.serving import body_of, connect, post, read_answer, request_of, serving, together
 from tests.slow_model import lasting, write_slow_artifact
 
 SHORT = lasting(215)  # some 40 ms
@@ -76,6 +78,36 @@ def test_worker_that_hangs_is_replaced(model):
         wait(lambda: before[0] not in server.workers() and len(server.workers()) == 2)
         assert before[1] in server.workers()
         assert post(server.url, SHORT).status == 200
+
+
+def test_image_that_hangs_ends_its_worker_and_loses_nothing(monkeypatch):
+    monkeypatch.setattr("benchmarks.server.COMMAND", ["gunicorn", "tests.hanging:app"])
+    with serving("baseline", WORKERS="1", DEADLINE="3") as server:
+        (before,) = server.workers()
+        black, white = np.zeros((9, 9), np.uint8), np.full((9, 9), 255, np.uint8)
+        hanging, *others = together(
+            partial(post, server.url, black, 60),
+            *[lambda: (time.sleep(1), post(server.url, white, 60))[1]] * 3,
+            lambda: (time.sleep(1), client.ask(server.url, "/healthz/ready", None, 60))[1],
+        )
+        assert hanging.status == 503
+        assert [reply.status for reply in others] == [503, 503, 503, 200]
+        wait(lambda: server.ready_workers() not in ([], [before]))
+        assert post(server.url, white).status == 200
+        assert any("hangs in the model" in line for line in server.log())
+
+
+def test_idle_connections_do_not_hold_up_the_end(model):
+    with (
+        serving(model, WORKERS="1", DEADLINE="60") as server,
+        connect(server.url) as kept,
+        connect(server.url),  # one that never asked anything
+    ):
+        kept.sendall(b"GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(kept)[1]["connection"] == "keep-alive"
+        code, seconds = server.stop()
+    assert code == 0
+    assert seconds < 30
 
 
 def test_worker_that_was_asked_and_answers_is_left_alone(model):

@@ -1,14 +1,18 @@
 """What clients can do to the connection itself: be slow, be silent, be wrong."""
 
 import json
+import select
 import threading
 import time
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
 
 from benchmarks import client
+from serve.body import BUDGET, Budget
 from serve.contract import decode
+from serve.queue import Overloaded
 from tests.serving import ask_raw, body_of, connect, post, read_answer, request_of, serving
 from tests.slow_model import lasting, write_slow_artifact
 
@@ -62,6 +66,49 @@ def test_slow_and_dead_clients_keep_nobody_out(server):
         for sock in half_sent + slow:
             sock.close()
     assert_serves(server.url)
+
+
+def test_large_bodies_under_way_hold_bounded_memory_and_keep_nobody_out(tmp_path):
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 15000000\r\n\r\n"
+    model, much = write_slow_artifact(tmp_path / "model.onnx"), b"A" * 2**20
+    with serving(model, WORKERS="1", DEADLINE="30") as server, ExitStack() as stack:
+        idle = sum(server.memory_mb())
+        socks = [stack.enter_context(connect(server.url)) for _ in range(400)]
+        for sock in socks:
+            sock.sendall(head)
+            sock.setblocking(False)
+        statuses, most = set(), 0.0
+        for _ in range(8):
+            for sock in socks:
+                with suppress(OSError):
+                    sock.send(much)
+            most = max(most, sum(server.memory_mb()) - idle)
+            statuses.add(post(server.url, QUICK).status)
+        assert statuses == {200}
+        assert most < 2 * BUDGET / 1e6
+        told = [sock for sock in socks if answered(sock)]
+        assert told
+        for sock in told[:5]:
+            sock.settimeout(30)
+            status, _, body = read_answer(sock)
+            assert status == 503
+            assert "large bodies" in json.loads(body)["error"]["message"]
+
+
+def answered(sock) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+def test_body_that_is_too_much_beyond_the_budget_is_refused():
+    budget = Budget(100)
+    with budget.reader() as large, budget.reader() as small, budget.reader() as late:
+        large(90)
+        small(9)
+        late(30)  # within its share, though the budget is used up
+        with pytest.raises(Overloaded):
+            large(1)
+    with budget.reader() as alone:
+        alone(100)
 
 
 def test_request_that_does_not_arrive_in_time_is_told(server):
