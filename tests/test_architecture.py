@@ -18,8 +18,9 @@ ARROWS = {
     "export": {"serve", "train"},
     "scan": {"serve"},
     "benchmarks": {"serve"},
+    "deploy": {"serve"},
 }
-HEAVY = {"torch", "onnx", "onnxscript", "pydicom", "ray", "scipy", "tqdm", "matplotlib"}
+HEAVY = {"torch", "onnx", "onnxscript", "pydicom", "pyarrow", "ray", "scipy", "tqdm", "matplotlib"}
 FOLDERS = [name for name in ARROWS if (ROOT / name).is_dir()]
 
 
@@ -100,6 +101,7 @@ WRITERS = {"write_text", "write_bytes", "savefig", "imsave", "savez", "savez_com
 WRITERS |= {"copyfile", "copytree", "move", "rename", "replace", "symlink_to", "touch"}
 # Written without a rename, and why that is no half a file for anyone.
 IN_PLACE = {
+    "deploy/ray/predict.py": "a copy of the model in a temporary folder",
     "benchmarks/limits.py": "settings of a control group of the kernel",
     "scan/work.py": "a series' folder is made beside, then renamed as a whole",
     "benchmarks/scaling.py": "images in a temporary folder, 100,000 of them",

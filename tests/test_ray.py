@@ -193,6 +193,8 @@ def test_bucket_to_bucket(cluster, s3, model, tmp_path):
         (["images", "--out", "images"], "--out is the folder of the images"),
         (["ftp://host/images", "--out", "masks"], "only folders and s3"),
         (["images", "--out", "masks", "--address", "127.0.0.1:9"], "no Ray cluster at"),
+        (["images", "--out", "masks", "--address", "ray://head:10001"], "with --address auto"),
+        (["images", "--out", "masks", "--operating-point", "none"], "--operating-point none"),
         (["twice", "--out", "masks"], "would both become"),
     ],
 )
@@ -217,6 +219,18 @@ def test_missing_ray_is_one_line_with_the_command(tmp_path):
     done = run("images", "--out", "masks", PYTHONPATH=os.fspath(tmp_path))
     assert done.returncode != 0
     assert done.stderr == f"error: ray is not installed: {INSTALL}\n"
+
+
+@needs_ray
+def test_ray_reports_nothing_to_its_makers():
+    code = (
+        f"import {MODULE}; from ray._common.usage import usage_lib; "
+        "print(usage_lib.usage_stats_enabled())"
+    )
+    environ = os.environ | {"RAY_USAGE_STATS_ENABLED": "1"}
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_serving_does_not_load_ray():

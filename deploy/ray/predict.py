@@ -137,10 +137,11 @@ def predict(source_text: str, out_text: str, address: str | None, point: str | N
 
 def run(plan: Plan, to_do: dict[str, table.Version], out: Place) -> tuple[int, int]:
     """Segment `to_do`; return how many images failed and how many were done."""
-    parts, failed, written = table.Parts(out), 0, 0
+    parts, failed, written, doubtful = table.Parts(out), 0, 0, 0
     try:
         for rows in segmented(plan, to_do):
             parts.add(rows)
+            doubtful += sum(map(bool, rows["warning"].to_pylist()))
             for image, fault in zip(
                 rows["image"].to_pylist(), rows["fault"].to_pylist(), strict=True
             ):
@@ -149,6 +150,10 @@ def run(plan: Plan, to_do: dict[str, table.Version], out: Place) -> tuple[int, i
                     print(f"{image}: {fault}", file=sys.stderr)
     finally:
         parts.flush()
+    if doubtful:
+        print(
+            f"warning: {doubtful} masks, see the column warning of {table.TABLE}", file=sys.stderr
+        )
     if failed > NAMED_FAULTS:
         more = failed - NAMED_FAULTS
         print(f"{more} more failed, see the column fault of {table.TABLE}", file=sys.stderr)
@@ -219,12 +224,16 @@ def connected(address: str, model: Path | None) -> Iterator[None]:
 
 def check(address: str) -> None:
     """Raise `UsageError` if nobody listens at `address`: Ray itself would try for minutes."""
+    if "://" in address:
+        raise UsageError(
+            f"--address {address}: run this on a node of the cluster, with --address auto"
+        )
     place = address
     if address == "auto":
         with suppress(OSError):
             place = Path("/tmp/ray/ray_current_cluster").read_text().strip()
     host, _, port = place.rpartition(":")
-    if host and port.isdigit() and "//" not in host:
+    if host and port.isdigit():
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except OSError as error:
