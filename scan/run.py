@@ -14,7 +14,7 @@ from scan.model import Model
 from scan.options import Options
 from scan.progress import Progress
 from scan.report import row, table
-from scan.source import Series, find
+from scan.source import Series, find, find_loose, is_loose
 from scan.suv import Given
 from scan.work import done, process, run_of
 from serve import files
@@ -125,10 +125,14 @@ def _all(
 ) -> Iterator[dict]:
     """Do each series of each source; yield a row for each."""
     taken: dict[str, str] = {}  # name of a folder of results -> the series in it
+    loose = [source for source in sources if is_loose(source)]
+    others = set(loose[1:])
     for number, source in enumerate(sources, 1):
         progress.begin(source)
+        if source in others:  # done with the first of them: together they are one source
+            continue
         try:
-            found = find(source, out)
+            found = find_loose(loose) if loose and source is loose[0] else find(source, out)
         except (ScanError, OSError) as error:
             if not share.reports(source):
                 continue

@@ -87,7 +87,19 @@ def find(source: Path, out: Path | None = None) -> list[Series]:
             return _find_dicom(source, _members(source, zipfile.ZipFile(source)))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise ScanError(f"the ZIP is damaged: {error}", str(source)) from error
-    return _find_dicom(source, iter([_file(source)]))
+    return find_loose([source])
+
+
+def is_loose(path: Path) -> bool:
+    """Whether `path` is a file that can only be one of many: neither NIfTI nor ZIP."""
+    return path.is_file() and not is_nifti(path) and not zipfile.is_zipfile(path)
+
+
+def find_loose(paths: list[Path]) -> list[Series]:
+    """Return the PET series of files that are named one by one. Raises `ScanError`."""
+    return _find_dicom(
+        paths[0] if len(paths) == 1 else paths[0].parent, (_file(path) for path in paths)
+    )
 
 
 def folder_name(uid: str) -> str:

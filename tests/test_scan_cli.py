@@ -116,6 +116,13 @@ def test_a_zip_gives_what_the_folder_gives(tmp_path):
         ).read_bytes()
 
 
+def test_files_named_one_by_one_are_one_source(tmp_path):
+    study = write_series(tmp_path / "study", suv=SMALL)
+    paths = [str(path) for path in study.iterdir()]
+    assert main([*paths, "--out", str(tmp_path / "out")]) == 0
+    assert report_of(tmp_path / "out")["series"]["matrix"][0] == len(SMALL)
+
+
 def test_several_series_and_patients_in_one_folder(tmp_path):
     study = tmp_path / "study"
     for k in range(3):
