@@ -32,11 +32,11 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import hostinfo
+from benchmarks.background import Load, Outcome
 from benchmarks.common import add_results_options, percentile, positive, prepare, results_folder
 from benchmarks.limits import Limits
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import Server
-from benchmarks.siege import Outcome, Siege
 from serve import files
 from serve.errors import UsageError
 from serve.phantom import phantom
@@ -65,7 +65,7 @@ def soak(seconds: float, rate: float | None) -> dict:
         questions = mixed_sizes(server.url)
         start = time.perf_counter()
         memory = []
-        with Siege(server.url, questions, CLIENTS, rate) as siege:
+        with Load(server.url, questions, CLIENTS, rate) as asked:
             for number in tqdm(range(1, SAMPLES + 1), unit="sample", disable=None):
                 time.sleep(max(0.0, start + number * seconds / SAMPLES - time.perf_counter()))
                 memory.append((round(time.perf_counter() - start, 1), sum(server.memory_mb())))
@@ -74,9 +74,9 @@ def soak(seconds: float, rate: float | None) -> dict:
         "minutes": round(seconds / 60, 2),
         "images_per_s_asked": rate,
         "same_workers": same,
-        "outcomes": siege.report(),
+        "outcomes": asked.report(),
         "memory_mb": [(at, round(mb, 2)) for at, mb in memory],
-        "latency_ms": latency(siege.outcomes, start, seconds),
+        "latency_ms": latency(asked.outcomes, start, seconds),
         "growth": growth(memory),
     }
 

@@ -13,7 +13,7 @@ from benchmarks import client
 from benchmarks.common import percentile
 from benchmarks.load import Question
 
-TIMEOUT = 20.0  # seconds; above what the server promises, so that a broken promise is seen
+TIMEOUT = 20.0  # seconds; above the server's limit, so that it is seen where that is exceeded
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Outcome:
     why: str = ""
 
 
-class Siege:
-    """`with Siege(url, questions, ...) as siege:` asks until the end of the block.
+class Load:
+    """`with Load(url, questions, ...) as asked:` asks until the end of the block.
 
     Without `rate` each of the `clients` asks again as soon as it has its answer. With it questions
     come at that many a second, whether or not the server keeps up, as far as the clients suffice.
@@ -58,7 +58,7 @@ class Siege:
             if outcome.kind == "refused":
                 time.sleep(0.05)  # nobody is there to be loaded
 
-    def __enter__(self) -> Siege:
+    def __enter__(self) -> Load:
         self._start = time.perf_counter()
         for thread in self._threads:
             thread.start()
@@ -99,8 +99,8 @@ def ask(url: str, question: Question) -> Outcome:
     return Outcome(start, reply.seconds, "lost" if fault else "mask", fault)
 
 
-class Pulse:
-    """`with Pulse(url) as pulse:` asks after the server's health every tenth of a second."""
+class HealthProbe:
+    """`with HealthProbe(url) as probe:` asks after the server's health every tenth of a second."""
 
     def __init__(self, url: str) -> None:
         self.seconds: list[float] = []
@@ -117,7 +117,7 @@ class Pulse:
             except client.Unanswered:
                 self.missed += 1
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> HealthProbe:
         self._thread.start()
         return self
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import chaos, soak
+from benchmarks.background import HealthProbe, Load, Outcome, ask, spread, wait_until
 from benchmarks.load import Question
-from benchmarks.siege import Outcome, Pulse, Siege, ask, spread, wait_until
 from tests.fake_server import fake_server, perfect
 from tests.serving import body_of
 
@@ -34,24 +34,24 @@ def test_each_answer_is_counted_as_what_it_is():
     assert ask(url, question()).kind == "refused"  # nobody listens there any more
 
 
-def test_siege_asks_until_it_is_ended():
-    with fake_server(perfect) as url, Siege(url, [question()], 2) as siege:
-        assert wait_until(lambda: len(siege.outcomes) >= 10, 10) is not None
-    report = siege.report()
-    assert report["mask"] == len(siege.outcomes)
+def test_load_asks_until_it_is_ended():
+    with fake_server(perfect) as url, Load(url, [question()], 2) as asked:
+        assert wait_until(lambda: len(asked.outcomes) >= 10, 10) is not None
+    report = asked.report()
+    assert report["mask"] == len(asked.outcomes)
     assert report["lost"] == report["busy"] == report["refused"] == 0
     assert report["mask_ms"]["p50"] <= report["mask_ms"]["max"]
 
 
-def test_siege_keeps_to_its_rate():
-    with fake_server(perfect) as url, Siege(url, [question()], 8, rate=20) as siege:
+def test_load_keeps_to_its_rate():
+    with fake_server(perfect) as url, Load(url, [question()], 8, rate=20) as asked:
         time.sleep(1)
-    assert len(siege.outcomes) <= 21 + 8
+    assert len(asked.outcomes) <= 21 + 8
 
 
-def test_pulse_counts_what_is_not_healthy():
-    with fake_server(perfect) as url, Pulse(url) as pulse:
-        assert wait_until(lambda: pulse.missed >= 2, 10) is not None  # that server has no health
+def test_health_probe_counts_what_is_not_healthy():
+    with fake_server(perfect) as url, HealthProbe(url) as probe:
+        assert wait_until(lambda: probe.missed >= 2, 10) is not None  # that server has no health
 
 
 def test_waiting_ends():

@@ -1,0 +1,218 @@
+"""Is the server faster than others that serve the same model file?
+
+    python benchmarks/peers.py              some 5 minutes, on a machine that does nothing else
+    python benchmarks/peers.py --quick      a minute, to see that it works
+
+Installs FastAPI, uvicorn and LitServe with OpenCV in a temporary environment, and serves the same
+file with the same number of workers, one thread each, by each of them and by ours, one after the
+other, in several rounds. Prints the medians of the rounds as a table.
+
+Exit codes: 0 check passed: ours is at least --times as fast as the better peer in every column;
+1 check failed; 2 wrong usage, or a server that does not start; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+# Run as a script, Python looks for modules beside the script and not in the project's root.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import benchmarks  # noqa: F401  one line where the environment lacks something
+
+# isort: split
+
+from benchmarks import client, load
+from benchmarks.common import UsageError, percentile, positive
+from benchmarks.limits import Limits
+from benchmarks.measure import WrongAnswer, learn
+from benchmarks.server import PATIENCE, ROOT, Server
+from serve.phantom import phantom
+from serve.settings import Settings, SettingsError
+
+OURS, FASTAPI, LITSERVE = "ours", "FastAPI + uvicorn", "LitServe"
+PACKAGES = ["fastapi", "uvicorn", "litserve", "opencv-python-headless"]
+# Height of the image, clients at once, and whether the figure is the p50 of one or images a second.
+COLUMNS = [(991, 1, True), (426, 16, False), (991, 4, False), (991, 16, False)]
+VARIANTS = 4  # images of each size, so that no cache can know the answer
+
+
+def install(folder: Path) -> Path:
+    """The bin folder of an environment with the peers, and our versions of what they share."""
+    shared = [f"{name}=={version(name)}" for name in ("numpy", "onnxruntime")]
+    bin_folder = folder / "bin"
+    if not (bin_folder / "uvicorn").exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        pip = [bin_folder / "python", "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *PACKAGES, *shared], check=True)
+    return bin_folder
+
+
+@contextmanager
+def peer(name: str, bin_folder: Path, workers: int) -> Iterator[str]:
+    """The address of a peer that serves the model. Raises UsageError if it does not start."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    if name == FASTAPI:
+        command = [bin_folder / "uvicorn", "--app-dir", ROOT / "benchmarks", "--port", str(port)]
+        command += ["--workers", str(workers), "--no-access-log", "peer_fastapi:app"]
+    else:
+        command = [bin_folder / "python", ROOT / "benchmarks" / "peer_litserve.py"]
+    variables = {"MODEL": os.fspath(Settings.read().model), "WORKERS": str(workers)}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | variables | {"PORT": str(port)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # with its workers
+        )
+        try:
+            wait_until_ready(url, process, log)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)  # only what we started
+            process.wait()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen, log) -> None:
+    body = learnable(16, 0)[1]
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if client.ask(url, "/predict", body, 5).status == 200:
+                return
+        except client.Unanswered:
+            time.sleep(0.1)
+    log.seek(0)
+    said = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+    raise UsageError(f"a peer does not start: {said[-1]}")
+
+
+def learnable(height: int, seed: int) -> tuple:
+    from PIL import Image
+
+    pixels = phantom(height, 400, seed=seed)[0]
+    return pixels, client.request_body(Image.fromarray(pixels))
+
+
+def figures(url: str, seconds: float) -> list[float]:
+    """One figure for each column, after as long a warm-up; raises WrongAnswer."""
+    questions = {
+        height: [learn(url, learnable(height, seed)[0], None) for seed in range(VARIANTS)]
+        for height in {height for height, _, _ in COLUMNS}
+    }
+    found = []
+    for height, clients, alone in COLUMNS:
+        load.closed(url, questions[height], clients, seconds / 4, client.TIMEOUT)
+        window = load.closed(url, questions[height], clients, seconds, client.TIMEOUT)
+        if faults := [sample.fault for sample in window.samples if sample.fault]:
+            raise WrongAnswer(f"400×{height}, {clients} clients: {faults[0]}")
+        if alone:
+            found.append(1000 * percentile([s.seconds for s in window.samples], 50))
+        else:
+            found.append(len(window.samples) / window.seconds)
+    return found
+
+
+def measure(bin_folder: Path, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """The medians of all rounds for each server."""
+    cores = os.sched_getaffinity(0)
+    workers = int(os.environ.get("WORKERS") or len(cores))
+    seen: dict[str, list[list[float]]] = {OURS: [], FASTAPI: [], LITSERVE: []}
+    for number in range(rounds):
+        for name, rows in seen.items():
+            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+            with ExitStack() as stack:
+                if name == OURS:
+                    limits = Limits(frozenset(cores), None, "")
+                    ours = Server(limits, WORKERS=str(workers), THREADS="1")
+                    url = stack.enter_context(ours).url
+                else:
+                    url = stack.enter_context(peer(name, bin_folder, workers))
+                rows.append(figures(url, seconds))
+    return {name: [median(row) for row in zip(*rows, strict=True)] for name, rows in seen.items()}
+
+
+def table(measured: dict[str, list[float]]) -> str:
+    """Markdown; the last row is how many times ours is as fast as the better peer."""
+    heads = [
+        f"400×{height}, {clients} client{'s' * (clients > 1)}, {'p50 ms' if alone else 'images/s'}"
+        for height, clients, alone in COLUMNS
+    ]
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for name, row in measured.items():
+        lines.append(f"| {name} | " + " | ".join(f"{value:.1f}" for value in row) + " |")
+    ratios = " | ".join(f"{ratio:.2f}" for ratio in times_as_fast(measured))
+    return "\n".join([*lines, f"| ours / better peer | {ratios} |"])
+
+
+def times_as_fast(measured: dict[str, list[float]]) -> list[float]:
+    """Ours compared with the better peer in each column; over 1 is faster."""
+    ratios = []
+    for number, (_, _, alone) in enumerate(COLUMNS):
+        ours, *peers = (measured[name][number] for name in (OURS, FASTAPI, LITSERVE))
+        ratios.append(min(peers) / ours if alone else ours / max(peers))
+    return ratios
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="peers", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one round of a second each")
+    parser.add_argument("--rounds", type=int, metavar="N", help="default 3")
+    parser.add_argument(
+        "--times", type=positive, default=1.1, metavar="X", help="as fast as peers, default 1.1"
+    )
+    parser.add_argument(
+        "--environment", type=Path, metavar="DIR", help="of the peers, made if it is not there"
+    )
+    args = parser.parse_args(argv)
+    if args.rounds is None:
+        args.rounds = 1 if args.quick else 3
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    if not Settings.read().model:
+        raise UsageError("MODEL=baseline is no file that the peers could serve")
+    with tempfile.TemporaryDirectory() as folder:
+        bin_folder = install(args.environment or Path(folder) / "peers")
+        measured = measure(bin_folder, args.rounds, 1.0 if args.quick else 5.0)
+    print(table(measured))
+    passed = min(times_as_fast(measured)) >= args.times
+    print(f"check {'passed' if passed else 'failed'}: {args.times:g} times the better peer")
+    return int(not passed)
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        return run(parse(argv))
+    except (UsageError, SettingsError, WrongAnswer) as error:
+        print(f"peers: {error}", file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as error:
+        print(f"peers: the peers cannot be installed: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("peers: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    # A job that runs out of time is terminated: the servers that we started must not outlive us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())
