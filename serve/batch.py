@@ -25,7 +25,7 @@ from serve import __version__, contract, files, remote
 from serve.errors import UsageError
 from serve.measure import measure
 from serve.segmenter import Baseline, Segmenter, check_operating_point
-from serve.tasks import Outcome, Provenance, Task, add_record
+from serve.tasks import Outcome, Provenance, Task, add_record, read_record
 
 OVERLAY_COLOUR, OVERLAY_OPACITY = (255, 77, 208), 0.8  # as on the page
 
@@ -123,6 +123,8 @@ def _write(task: Task, pixels: np.ndarray, mask: np.ndarray, record: str) -> Out
     try:
         if task.with_overlay:
             files.write(task.overlay, add_record(draw_overlay(pixels, mask), record))
+        elif read_record(task.overlay) not in ("", record):
+            task.overlay.unlink()  # of the mask before, which it would misrepresent
         files.write(task.mask, add_record(contract.encode_png(mask), record))
     except OSError as error:  # not the image's fault, and that of all that follow
         is_fatal = error.errno in files.FULL or error.errno in (errno.EROFS, errno.EACCES)

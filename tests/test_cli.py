@@ -229,14 +229,16 @@ def test_image_replaced_by_an_older_file_is_done_again(folder, tmp_path, capsys)
     np.testing.assert_array_equal(masks(tmp_path / "out")[0], Baseline()(PIXELS[1]))
 
 
-def test_overlay_of_another_model_is_made_again(folder, tmp_path, monkeypatch):
+def test_overlay_never_shows_another_model_s_mask(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     predict(folder / "scan_0.png", "--out", out, "--overlay")
-    before = (out / "scan_0_overlay.png").read_bytes()
+    (out / "scan_1_overlay.png").write_bytes(encode_png(PIXELS[1]))  # somebody else's
+    first = (out / "scan_0_overlay.png").read_bytes()
     monkeypatch.setenv("MODEL", "baseline")
-    predict(folder / "scan_0.png", "--out", out)
+    predict(folder, "--out", out)
+    assert names(out) == {"scan_0.png", "scan_1.png", "scan_2.png", "scan_1_overlay.png"}
     assert predict(folder / "scan_0.png", "--out", out, "--overlay") == 0
-    assert (out / "scan_0_overlay.png").read_bytes() != before  # at least its record
+    assert (out / "scan_0_overlay.png").read_bytes() != first  # at least its record
 
 
 def test_what_a_crash_left_is_done_again(folder, tmp_path):
