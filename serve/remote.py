@@ -84,10 +84,9 @@ def _key(api_key: str) -> dict[str, str]:
 
 def _open(request: urllib.request.Request, timeout: float) -> http.client.HTTPResponse:
     """Ask, through the proxies that the environment names unless the server is on this machine."""
-    if _is_loopback(urlsplit(request.full_url).hostname or ""):
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        return opener.open(request, timeout=timeout)
-    return urllib.request.urlopen(request, timeout=timeout)
+    direct = _is_loopback(urlsplit(request.full_url).hostname or "")
+    handlers = [urllib.request.ProxyHandler({})] if direct else []
+    return urllib.request.build_opener(*handlers).open(request, timeout=timeout)
 
 
 def _is_loopback(host: str) -> bool:

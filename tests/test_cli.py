@@ -703,11 +703,14 @@ def test_wrong_usage(folder, tmp_path, monkeypatch, capsys, arguments, expected)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("value", ["nowhere.onnx", "images/scan_0.png"])
-def test_model_that_cannot_be_opened(folder, tmp_path, monkeypatch, capsys, value):
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("nowhere.onnx", "MODEL=baseline"), ("images/scan_0.png", "sha256sum scan_0.png > ")],
+)
+def test_model_that_cannot_be_opened(folder, tmp_path, monkeypatch, capsys, value, expected):
     monkeypatch.setenv("MODEL", str(tmp_path / value))
     assert predict(folder, "--out", tmp_path / "out") == 2
-    assert "MODEL=baseline" in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
