@@ -1,4 +1,5 @@
 """How gunicorn serves: gunicorn -c gunicorn.conf.py, or just gunicorn in the project's folder."""
+# ruff: noqa: E402 (the path comes first)
 
 import ctypes
 import errno
@@ -9,8 +10,11 @@ import sys
 import time
 from contextlib import suppress
 
-# Wherever gunicorn was started, the project is what lies beside this file.
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+# Wherever gunicorn was started, the project is what lies beside this file. Within an installed
+# package, whose modules must not go before those of the standard library, it is found anyway.
+HERE = os.path.dirname(os.path.abspath(__file__))
+if os.path.isdir(os.path.join(HERE, "serve")):
+    sys.path.insert(0, HERE)
 
 from serve import app, loop, metrics, stopping
 from serve.log import Log

@@ -20,7 +20,8 @@ from serve.segmenter import ArtifactError
 from serve.settings import Settings, SettingsError
 from serve.tasks import Provenance, Task, check_foreign, make_tasks
 
-PROJECT = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent
+CONFIGURATION = "gunicorn.conf.py"  # in the project, or in the package once it is installed
 NO_DEVICE = "Research software, not a medical device."
 
 PREDICT = """\
@@ -194,12 +195,11 @@ def _positive(text: str) -> int:
 def serve(arguments: argparse.Namespace) -> int:
     """Become the server: gunicorn with its configuration, wherever it was started."""
     Settings.read()  # tells now what is wrong with them
-    config = next(
-        path
-        for folder in (PROJECT, PROJECT.parent)
-        if (path := folder / "gunicorn.conf.py").is_file()
-    )
-    paths = [os.fspath(PROJECT.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    places = [folder / CONFIGURATION for folder in (PACKAGE, PACKAGE / "artifacts", PACKAGE.parent)]
+    config = next((path for path in places if path.is_file()), None)
+    if not config:
+        raise UsageError(f"{CONFIGURATION} is missing; install this package again")
+    paths = [os.fspath(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "gunicorn", "-c", os.fspath(config), "serve.app:app"]
     os.execve(sys.executable, command, environ)
