@@ -1,60 +1,269 @@
-"""The whole function as one module, grey pixels in, mask out: it is exported as one graph.
+"""The whole function as one module, grey pixels in, mask out, and as one ONNX graph.
 
 How wide the body is depends on the pixels, and torch.export can trace no shape that does. So the
-steps before and after the cut are traced by themselves, and onnx_file joins them.
+steps before and after the cut are traced by themselves and joined. Of the networks, which differ in
+their weights only, one is traced, which takes most of the time.
 """
 
-import math
+import copy
+import itertools
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import onnxsim
 import torch
 import torch.nn.functional as F
+from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from train.calibration import calibrated_mask
-from train.decision import FEWEST_PIXELS, Decision
-from train.evaluate import AIR, Segmentation
+from serve.phantom import phantom
+from train.detail import with_detail
+from train.network import UNet
+from train.operating_point import Calibration, mask
+from train.segmentation import AIR, Segmentation, full_resolution
+from train.slices import mean_of_slices
+
+OPSET = 20
+INPUT, OUTPUT, MINIMUM = "pixels", "mask", "minimum_probability"
+PREPARED = ("body", "flipped", "first", "last", "behind")
+
+
+class ExportError(RuntimeError):
+    """The network cannot be exported, or the exported file does not do what the network does."""
 
 
 class PixelsToMask(nn.Module):
     """Everything between the PNG that comes in and the PNG that goes out.
 
-    decision: what is tumour; its setting is a calibration. ValueError where its least probability
-    is not in (0, 1).
+    minimum: the default minimum probability, in 0..1.
     """
 
-    def __init__(self, segmentation: Segmentation, decision: Decision):
+    def __init__(self, segmentation: Segmentation, calibration: Calibration, minimum: float):
         super().__init__()
-        if not 0 < decision.least_probability < 1:
-            raise ValueError(
-                f"least_probability is {decision.least_probability}, expected a number in (0, 1)"
-            )
-        self.segmentation, self.decision = segmentation, decision
+        self.segmentation, self.calibration = segmentation, calibration
+        self.register_buffer("minimum", torch.tensor(minimum, dtype=torch.float32))
 
     def prepare(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """uint8 H×W grey, dark = hot -> what Segmentation.prepare gives, and how many columns are
         behind the body (int64 [1])."""
         uptake = ((255.0 - pixels.float()) / 255.0)[None, None]
-        body, on_head, first, last = self.segmentation.prepare(uptake)
-        return body, on_head, first, last, pixels.shape[1] - last
+        body, flipped, first, last = self.segmentation.prepare(uptake)
+        return body, flipped, first, last, pixels.shape[1] - last
 
-    def logits(self, body: Tensor) -> Tensor:
-        """Only the body's columns of the prepared image -> logits of the same shape."""
-        return self.segmentation.logits(body)
+    def merge(self, total: Tensor, body: Tensor) -> Tensor:
+        """The sum of all networks' logits of image and mirror image, and the body's columns of the
+        prepared image -> logits; as the end of Segmentation.logits, which the check compares."""
+        logits = with_detail(total / (2 * len(self.segmentation.networks)), body)
+        return mean_of_slices(logits) if self.segmentation.by_slices else logits
 
-    def decide(self, logits: Tensor, on_head: Tensor) -> Tensor:
+    def decide(self, logits: Tensor, flipped: Tensor, minimum: Tensor) -> Tensor:
         """1×1×H×W logits -> uint8 H×W, 255 = tumour, else 0."""
-        logits = self.segmentation.upright.turn(logits, on_head)[0, 0]
-        tumour = calibrated_mask(logits, self.decision.setting)
-        reached = logits > _logit(self.decision.least_probability)
-        enough = reached.to(logits.dtype).sum() >= FEWEST_PIXELS
-        return (tumour & enough).to(torch.uint8) * 255
+        logits = self.segmentation.upright.turn(logits, flipped)[0, 0]
+        return mask(logits, self.calibration, minimum).to(torch.uint8) * 255
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 H×W grey, dark = hot -> uint8 H×W, 255 = tumour, else 0."""
-        body, on_head, first, last, behind = self.prepare(pixels)
-        logits = self.logits(body[..., int(first) : int(last)])
-        return self.decide(F.pad(logits, (int(first), int(behind)), value=AIR), on_head)
+        body, flipped, first, last, behind = self.prepare(pixels)
+        logits = self.segmentation.logits(body[..., int(first) : int(last)])
+        logits = F.pad(logits, (int(first), int(behind)), value=AIR)
+        return self.decide(logits, flipped, self.minimum)
 
 
-def _logit(probability: float) -> float:
-    return math.log(probability / (1 - probability))
+class _Part(nn.Module):
+    """One method of a module, to be traced by itself."""
+
+    def __init__(self, method: Callable):
+        super().__init__()
+        self.module, self.name = method.__self__, method.__name__
+
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return getattr(self.module, self.name)(*tensors)
+
+
+class _View(nn.Module):
+    """One network, to be traced by itself."""
+
+    def __init__(self, network: UNet):
+        super().__init__()
+        self.network = network
+
+    def logits(self, body: Tensor) -> Tensor:
+        return full_resolution(self.network, body)
+
+
+def _trace(method: Callable, inputs: dict[str, Tensor], outputs: Sequence[str]) -> ModelProto:
+    """A method by torch.export. Height and width of images, the last dimensions of whatever is
+    larger than one value, stay free.
+    """
+    free = torch.export.Dim.DYNAMIC
+    shapes = [
+        {i.ndim - 2: free, i.ndim - 1: free} if i.numel() > 1 else {} for i in inputs.values()
+    ]
+    return torch.onnx.export(
+        _Part(method).eval(),
+        tuple(inputs.values()),
+        dynamo=True,
+        opset_version=OPSET,
+        dynamic_shapes=(tuple(shapes),),
+        input_names=list(inputs),
+        output_names=list(outputs),
+        verbose=False,
+    ).model_proto
+
+
+def _folded(network: UNet) -> UNet:
+    """A copy with each batch norm folded into the convolution before it.
+
+    onnxsim could do that as well, but not without a copy of the weights for image and mirror image.
+    """
+    network = copy.deepcopy(network).eval()
+    for parent in network.modules():
+        for (name, first), (behind, second) in itertools.pairwise(parent.named_children()):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(first, second))
+                setattr(parent, behind, nn.Identity())
+    return network
+
+
+class _Graph:
+    """A graph that is put together of traced parts."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.tensors: dict[str, TensorProto] = {}
+
+    def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        """One node; returns the name of its output."""
+        self.nodes.append(
+            helper.make_node(kind, inputs, [output], f"{kind}/{output}", **attributes)
+        )
+        return output
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.tensors[name] = numpy_helper.from_array(value, name)
+        return name
+
+    def part(
+        self, traced: ModelProto, prefix: str, inputs: dict[str, str], weights: str = ""
+    ) -> list[str]:
+        """A copy of a traced part, whose initializers are those of the prefix `weights` where that
+        is given; inputs: what each of its inputs is. Returns the names of its outputs.
+        """
+        names = dict(inputs)
+        for tensor in traced.graph.initializer:
+            names[tensor.name] = f"{weights or prefix}/{tensor.name}"
+            if names[tensor.name] not in self.tensors:
+                self.tensors[names[tensor.name]] = copied = TensorProto()
+                copied.CopyFrom(tensor)
+                copied.name = names[tensor.name]
+        for i, node in enumerate(traced.graph.node):
+            self.nodes.append(NodeProto())
+            self.nodes[-1].CopyFrom(node)
+            self.nodes[-1].name = f"{prefix}/{node.op_type}_{i}"
+            for of in (self.nodes[-1].input, self.nodes[-1].output):
+                of[:] = [name and names.get(name, f"{prefix}/{name}") for name in of]
+        return [names.get(value.name, f"{prefix}/{value.name}") for value in traced.graph.output]
+
+    def mirrored(self, image: str, output: str) -> str:
+        """1×1×H×W, its columns in reverse."""
+        ends = [
+            self.constant(f"mirror/{name}", np.array([value]))
+            for name, value in (("starts", -1), ("ends", -(2**63)), ("axes", 3), ("steps", -1))
+        ]
+        return self.add("Slice", [image, *ends], output)
+
+
+def _with_weights(traced: ModelProto, network: UNet) -> ModelProto:
+    """The trace of another network with the weights of this one, both folded.
+
+    Raises ExportError where the trace holds weights under other names.
+    """
+    own = ModelProto()
+    own.CopyFrom(traced)
+    wanted = {f"module.network.{name}": value for name, value in network.named_parameters()}
+    for tensor in own.graph.initializer:
+        if tensor.name in wanted:
+            value = wanted.pop(tensor.name).detach().numpy()
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    if wanted:
+        raise ExportError(f"the traced network has no {min(wanted)}; use requirements-train.txt")
+    return own
+
+
+def _joined(module: PixelsToMask) -> ModelProto:
+    """As PixelsToMask.forward: prepare, cut, each network on image and mirror image, merge, pad,
+    decide."""
+    pixels = torch.from_numpy(phantom(97, 131)[0])
+    with torch.no_grad():
+        body, flipped, *_ = module.prepare(pixels)
+    networks = [_folded(network) for network in module.segmentation.networks]
+    prepare = _trace(module.prepare, {INPUT: pixels}, PREPARED)
+    view = _trace(_View(networks[0]).logits, {"body": body}, ["logits"])
+    # A tensor given twice would be traced as one input.
+    merge = _trace(module.merge, {"total": body.clone(), "body": body}, ["merged"])
+    decide = {"logits": body, "flipped": flipped, MINIMUM: module.minimum}
+    decide = _trace(module.decide, decide, [OUTPUT])
+
+    graph = _Graph()
+    image, turned, first, last, behind = graph.part(prepare, "prepare", {INPUT: INPUT})
+    column = graph.constant("column_axis", np.array([3]))
+    cut = graph.add("Slice", [image, first, last, column], "cut")
+    mirror = graph.mirrored(cut, "mirrored")
+    views = []
+    for i, network in enumerate(networks):
+        own, name = _with_weights(view, network), f"network-{i}"
+        views += graph.part(own, f"{name}/image", {"body": cut}, name)
+        (seen,) = graph.part(own, f"{name}/mirror", {"body": mirror}, name)
+        views.append(graph.mirrored(seen, f"{name}/mirrored"))
+    total = views[0]
+    for i, one in enumerate(views[1:]):
+        total = graph.add("Add", [total, one], f"total-{i}")
+    (merged,) = graph.part(merge, "merge", {"total": total, "body": cut})
+    nothing = graph.constant("nothing", np.zeros(3, np.int64))
+    beside = graph.add("Concat", [nothing, first, nothing, behind], "beside", axis=0)
+    air = graph.constant("air", np.array(AIR, np.float32))
+    padded = graph.add("Pad", [merged, beside, air], "padded")
+    inputs = {"logits": padded, "flipped": turned, MINIMUM: MINIMUM}
+    (mask,) = graph.part(decide, "decide", inputs)
+    graph.add("Identity", [mask], OUTPUT)
+    minimum = [value for value in decide.graph.input if value.name == MINIMUM]
+    whole = helper.make_graph(
+        graph.nodes,
+        "pixels_to_mask",
+        [*prepare.graph.input, *minimum],
+        decide.graph.output,
+        list(graph.tensors.values()),
+    )
+    return helper.make_model(
+        whole, opset_imports=prepare.opset_import, ir_version=prepare.ir_version
+    )
+
+
+def to_onnx(module: PixelsToMask) -> ModelProto:
+    """Trace, join, simplify. The minimum probability is an input without a default.
+
+    Raises ExportError.
+    """
+    model, simplified = onnxsim.simplify(_joined(module))
+    if not simplified:
+        raise ExportError("the simplified graph does not compute what the traced one does")
+    # The exporter leaves its own bookkeeping on every node; the file is for others to read.
+    for value in (*model.graph.node, *model.graph.input, *model.graph.output, model.graph):
+        del value.metadata_props[:]
+    del model.graph.value_info[:]
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.CopyFrom(helper.make_tensor_type_proto(2, ("height", "width")))
+    return model
+
+
+def finish(model: ModelProto, minimum: float, metadata: dict[str, str]) -> ModelProto:
+    """A copy with a default for the minimum probability, and with the metadata; checked."""
+    finished = ModelProto()
+    finished.CopyFrom(model)
+    value = np.array(minimum, np.float32)
+    finished.graph.initializer.append(numpy_helper.from_array(value, MINIMUM))
+    del finished.metadata_props[:]
+    helper.set_model_props(finished, metadata)
+    checker.check_model(finished, full_check=True)
+    return finished

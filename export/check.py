@@ -1,0 +1,145 @@
+"""The check of an exported file: it does what the network does, or it is not written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from export.graph import INPUT, OUTPUT, ExportError, PixelsToMask
+from serve import contract
+from serve.phantom import phantom
+from serve.segmenter import keep_int8_exact
+from train.dataset import Case
+
+SIZES = ((1, 1), (1, 400), (64, 64), (98, 131), (426, 400), (489, 400), (991, 400))
+"""Height and width of the phantoms."""
+MOST_FLIPPED = 1e-4
+"""Share of mask pixels that may differ between torch and float32 in a phantom, one pixel at least:
+rounding right at the threshold."""
+LEAST_AGREEMENT = 0.97
+"""Mean Dice between the masks of float32 and INT8 in what is compared."""
+MOST_LOST = 0.005
+"""Mean Dice that INT8 may lose against float32 on patients."""
+MOST_PATIENTS = 48
+FEWEST_PIXELS = 50
+"""Of tumour in a phantom for its masks of float32 and INT8 to be compared: in fewer, the Dice hangs
+on a few pixels of the boundary."""
+
+
+def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """An onnxruntime session of the graph as the server runs it, on one CPU core."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    keep_int8_exact(options)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def run(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> np.ndarray:
+    """uint8 H×W grey, dark = hot -> uint8 H×W mask at the file's own minimum probability."""
+    return session.run([OUTPUT], {INPUT: pixels})[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One phantom: tumour pixels of torch, mask pixels that float32 has otherwise, and the Dice
+    between float32's and INT8's masks (None: too little tumour)."""
+
+    height: int
+    width: int
+    tumour: int
+    flipped: int
+    agreement: float | None
+
+    @property
+    def allowed(self) -> int:
+        return max(1, int(MOST_FLIPPED * self.height * self.width))
+
+
+def compare(module: PixelsToMask, float32: onnx.ModelProto, int8: onnx.ModelProto) -> list[Row]:
+    """Run all three on a phantom of each size. Raises ExportError where a mask has no such form."""
+    sessions = [open_session(model) for model in (float32, int8)]
+    rows = []
+    for height, width in SIZES:
+        pixels, _ = phantom(height, width)
+        with torch.no_grad():
+            expected = module(torch.from_numpy(pixels)).numpy()
+        masks = [run(session, pixels) for session in sessions]
+        for mask in masks:
+            if mask.shape != expected.shape or mask.dtype != np.uint8:
+                raise ExportError(
+                    f"{height}×{width}: the exported mask is {mask.dtype} {mask.shape}, "
+                    f"expected uint8 {expected.shape}"
+                )
+        tumour, flipped = int((expected > 0).sum()), int((masks[0] != expected).sum())
+        agreement = contract.dice(*masks) if tumour >= FEWEST_PIXELS else None
+        rows.append(Row(height, width, tumour, flipped, agreement))
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Of what was compared, one line a phantom."""
+    lines = ["height  width  tumour pixels  flipped (allowed)  Dice of float32 and INT8"]
+    for r in rows:
+        agreement = "-" if r.agreement is None else f"{r.agreement:.4f}"
+        flipped = f"{r.flipped} ({r.allowed})"
+        lines.append(f"{r.height:6} {r.width:6} {r.tumour:14} {flipped:>18}  {agreement}")
+    return "\n".join(lines)
+
+
+def judge(rows: Sequence[Row]) -> None:
+    """Raise ExportError, with the number and the limit it misses, where the file is not the
+    network."""
+    for r in rows:
+        if r.flipped > r.allowed:
+            raise ExportError(
+                f"in the phantom of {r.height}×{r.width} pixels {r.flipped} mask pixels of torch "
+                f"and onnxruntime differ, at most {r.allowed} may; use the versions of "
+                "requirements-train.txt, and train again if the weights are not of this version"
+            )
+    compared = [r.agreement for r in rows if r.agreement is not None]
+    if not compared:
+        most = max(r.tumour for r in rows)
+        raise ExportError(
+            f"the network marks at most {most} pixels of a phantom, at least {FEWEST_PIXELS} are "
+            "needed to compare anything; train longer, or give operating points fitted on it"
+        )
+    _judge_agreement(float(np.mean(compared)), f"{len(compared)} phantoms")
+
+
+def on_patients(float32: onnx.ModelProto, int8: onnx.ModelProto, cases: Sequence[Case]) -> str:
+    """Compare both files on up to MOST_PATIENTS patients; return the result in one line.
+
+    Raises ExportError where INT8 loses too much.
+    """
+    patients = [case for case in cases if case.is_patient]
+    patients = patients[:: -(-len(patients) // MOST_PATIENTS)]
+    sessions = [open_session(model) for model in (float32, int8)]
+    scores = []
+    for case in patients:
+        a, b = (run(session, 255 - case.uptake) for session in sessions)
+        scores.append(
+            [contract.dice(case.truth, a), contract.dice(case.truth, b), contract.dice(a, b)]
+        )
+    plain, eight, agreement = np.mean(scores, axis=0)
+    if plain - eight > MOST_LOST:
+        raise ExportError(
+            f"INT8 loses {plain - eight:.4f} of Dice on {len(patients)} patients, at most "
+            f"{MOST_LOST} is allowed; give --data with more varied training images"
+        )
+    _judge_agreement(agreement, f"{len(patients)} patients")
+    return f"{agreement:.4f} between the masks of float32 and INT8 of {len(patients)} patients"
+
+
+def _judge_agreement(agreement: float, what: str) -> None:
+    if agreement < LEAST_AGREEMENT:
+        raise ExportError(
+            f"the masks of float32 and INT8 agree to a Dice of {agreement:.4f} on {what}, at least "
+            f"{LEAST_AGREEMENT} is needed; give --data, so that training images fix the INT8 "
+            "ranges, or train longer"
+        )

@@ -1,0 +1,123 @@
+"""What an exported file is told about itself: operating points, members, what made it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from export.check import open_session, run
+from export.graph import OPSET
+from serve import __version__
+from serve.phantom import phantom
+from train.dataset import Case
+from train.measured import Measured, Member, Unseen
+from train.operating_point import Calibration
+from train.provenance import source_commit
+from train.results_page import dice_text
+
+NAME = "efficientnet-lite0-unet"
+FIGURES = {"minimum_probability", "dice", "dice_standard_error"}
+
+
+@dataclass(frozen=True)
+class Points:
+    """calibration; table: figures by name of the operating point; default: a name; measured_on: in
+    words; by_fold: Dice and its standard error by fold, where that is known."""
+
+    calibration: Calibration
+    table: dict[str, dict[str, float]]
+    default: str
+    measured_on: str
+    by_fold: dict[str, list[float]]
+
+    def choose(self, name: str | None) -> str:
+        """The name, or the default one; raises ValueError where it is unknown."""
+        name = self.default if name is None else name
+        if name not in self.table:
+            raise ValueError(f"no operating point {name}; there are {', '.join(self.table)}")
+        return name
+
+
+def operating_points(path: Path | None, members: Sequence[Member], cases: Sequence[Case]) -> Points:
+    """Read from out_of_fold.json, or without it fitted on the cases that some member has not seen.
+
+    Raises ValueError where the file is something else, or there is nothing to fit on.
+    """
+    if path is None and not cases:
+        raise ValueError(
+            "give --data, so that the operating points can be fitted on images that the networks "
+            "were not trained on, or --operating-points with a file of python -m train.out_of_fold"
+        )
+    if path is None:
+        measured = Measured(Unseen(members, cases))
+        patients = int(measured.unseen.patient.sum())
+        table, calibration = measured.figures(), measured.points.calibration
+        return Points(calibration, table, measured.default, f"{patients} patients", {})
+    try:
+        content = json.loads(path.read_text())
+        table = content["operating_points"]
+        for name, point in table.items():
+            if missing := FIGURES - point.keys():
+                raise ValueError(f"{name} has no {', '.join(sorted(missing))}")
+            if not 0 <= point["minimum_probability"] <= 1:
+                raise ValueError(f"{name} has a minimum_probability outside 0..1")
+        patients = f"{content['figures']['patients']} patients"
+        calibration = Calibration(**content["calibration"])
+        found = Points(
+            calibration, table, content["operating_point"], patients, content["dice_by_fold"]
+        )
+        found.choose(None)
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: is not what python -m train.out_of_fold writes ({error})"
+        ) from error
+
+
+def trained_on(members: Sequence[Member], cases: Sequence[Case]) -> list[Case]:
+    """Those cases that some member was trained on; all where there is none."""
+    hashes = set().union(*(member.trained_on for member in members))
+    return [case for case in cases if case.hash in hashes] or list(cases)
+
+
+def canary(model: onnx.ModelProto) -> int:
+    """Tumour pixels of the file in the phantom that a server tries at its start."""
+    return int(np.count_nonzero(run(open_session(model), phantom()[0])))
+
+
+def metadata(members: Sequence[Member], points: Points, name: str, source: str) -> dict[str, str]:
+    """The metadata_props; name: of the default operating point; source: of the INT8 ranges."""
+
+    def facts(key: str) -> str:
+        return ", ".join(
+            dict.fromkeys(member.weights.facts.get(key, "unknown") for member in members)
+        )
+
+    folds = sorted({m.identity["fold"] for m in members if m.identity["fold"] is not None})
+    several = len(members) > 1
+    dice = f"{dice_text(points.table[name])} at {name}, out of fold on {points.measured_on}"
+    if several:
+        dice += "; of the members, not of their average"
+    elif folds and str(folds[0]) in points.by_fold:
+        mean, error, patients = points.by_fold[str(folds[0])]
+        if name == points.default:
+            dice += f"; {mean:.4f} ± {error:.4f} on the {patients} patients of fold {folds[0]}"
+    return {
+        "name": f"{NAME}-x{len(members)}-int8" if several else f"{NAME}-int8",
+        "version": __version__,
+        "source_commit": source_commit("export", "train", "serve"),
+        "training_commit": facts("training_commit"),
+        "data_fingerprint": facts("data_fingerprint"),
+        "members": json.dumps([member.identity for member in members]),
+        "folds": f"{len(members)} networks, validated on folds {', '.join(map(str, folds))}",
+        "calibration": json.dumps(vars(points.calibration)),
+        "operating_point": name,
+        "operating_points": json.dumps(points.table),
+        "dice": dice,
+        "opset": str(OPSET),
+        "int8_ranges": source,
+        "trained_on": json.dumps(sorted(set().union(*(member.trained_on for member in members)))),
+    }
