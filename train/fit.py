@@ -1,200 +1,245 @@
 """Train one network: `python -m train.fit --data DIR --out runs/NAME --minutes 30`.
 
-The run's folder gets config.json, folds.json, log.csv, curves.png, preview.png, last.pt and, at the
-end, held_out.json and decision.json. After an interruption,
-`python -m train.fit --resume --out runs/NAME` goes on; for a finished run it writes the figures of
-the held-out patients again. Exit codes: 0 done, 2 bad input, 130 interrupted.
+It starts from ImageNet weights, or from those of `--start-from`. The run's folder gets config.json,
+folds.json, log.csv, curves.png, preview.png, while it trains last.pt, and in the end
+weights.safetensors. After an interruption `python -m train.fit --resume --out runs/NAME` resumes.
+Exit codes: 0 done, 1 a file could not be written, 2 bad input, 130 interrupted.
 """
 
 import argparse
 import json
+import math
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
-from tqdm import tqdm
 
+from serve import contract, files
+from serve.errors import UsageError
 from train import (
+    augment,
+    canonical,
     checkpoint,
-    config,
+    cli,
     dataset,
-    evaluate,
-    figures,
+    plots,
+    postprocess,
     pretrained,
-    report,
-    slices,
-    teacher,
-    unseen,
-    warm_start,
+    weights,
 )
+from train.batches import Batches
 from train.config import Config
-from train.dataset import Case
-from train.files import read_csv, write_csv, write_json
-from train.provenance import sha256, source_commit
-from train.run import Run
-from train.transplant import Donor
+from train.network import UNet
+from train.optimiser import (
+    average_of,
+    bce_and_dice,
+    learning_rate_at,
+    optimiser_of,
+    scale_at,
+    step,
+)
+from train.progress import Progress
+from train.provenance import source_commit
+from train.segmentation import Segmentation
+from train.synthesis import Donor
+
+LONGEST_EPOCH = 600.0
+"""Seconds after which an epoch ends: a checkpoint follows each epoch, and what came after the last
+one is lost when a run is stopped."""
+FAILURE = 0.1
+"""A patient with a Dice below this counts as a failure."""
+OF_THIS_MACHINE = ("data", "start_from")
+"""Settings that are paths; hashes among the facts identify what was there."""
 
 
-def fit(run: Run, cases: list[Case]) -> None:
-    """Train until the budget is used up; evaluate and save after every epoch."""
-    folds = dataset.folds(cases, run.config.fold_seed)
-    held_out = [c for c in cases if folds[c.name] == run.config.fold]
-    training = [c for c in cases if folds[c.name] != run.config.fold]
-    patients = [c for c in training if c.is_patient]
-    controls = [c for c in training if not c.is_patient]
-    held_out_patients = [c for c in held_out if c.is_patient]
-    if run.config.fold is not None and len(held_out_patients) < 2:
-        raise dataset.DataError(
-            f"fold {run.config.fold} would hold out {len(held_out_patients)} of {len(patients)} "
-            "patients, which is too few to measure anything; use --fold none"
-        )
+def fit(config: Config, out: Path, device: torch.device, state: dict | None = None) -> None:
+    """Train until the budget is used up; state: a checkpoint of this run, None to begin.
+
+    Raises ValueError where the data or weights are not fit for it, OSError where a file of the
+    run's folder cannot be written.
+    """
+    # Data: five folds by patient, of which one is validated on and never trained on.
+    cases = dataset.load(Path(config.data))
+    data_hash = dataset.fingerprint(cases)
+    folds = dataset.folds(cases)
+    training = [case for case in cases if folds[case.name] != config.fold]
+    validation = [case for case in cases if folds[case.name] == config.fold]
+    patients = [case for case in training if case.is_patient]
+    controls = [case for case in training if not case.is_patient]
     donors = [donor for donor in map(Donor, patients) if donor.lesions]
-    log = run.out / "log.csv"
-    rows = []
-    facts = {"seed": run.config.fold_seed, "data": dataset.fingerprint(cases), "folds": folds}
-    if run.epoch:
-        if not unseen.same_folds(json.loads((run.out / "folds.json").read_text()), facts):
-            raise dataset.DataError("the data are not those that the run was started with")
-        rows = [row for row in read_csv(log) if int(row["epoch"]) <= run.epoch]
+    judged = [case for case in validation if case.is_patient]
+    if len(judged) < 2:
+        raise ValueError(
+            f"fold {config.fold} has {len(judged)} of {len(patients) + len(judged)} patients for "
+            f"validation, too few to measure anything; {2 * dataset.FOLDS} patients are enough"
+        )
+    if state and state["facts"]["data_fingerprint"] != data_hash:
+        raise ValueError(f"{config.data}: not the data that the run was started with")
+
+    # Network: the one that is trained, and the moving average of its weights, which is used.
+    torch.manual_seed(config.seed)
+    network = UNet(config.drop_path)
+    origin = {} if state else pretrained.load_start(network, config, validation)
+    network.to(device, memory_format=torch.channels_last)
+    average = average_of(network, config)
+    by_slices = postprocess.kept_by(case.truth for case in cases)
+    upright = canonical.Upright(canonical.learn_upright(training))
+    segmentation = Segmentation([average.module], upright, by_slices).to(device)
+
+    # Optimiser, and where the run stands.
+    optimiser = optimiser_of(network, config)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    if state:
+        steps, seconds, log, facts = (state[k] for k in ("steps", "seconds", "log", "facts"))
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
     else:
-        facts["images"] = unseen.digests(cases)
-        facts["shown_before"] = unseen.shown_by(run.config.predecessors(), run.config.fold, facts)
-        _begin(run, patients, controls, facts)
-    if run.config.teachers:
-        run.learn_from(patients, controls)
-    write_json(run.out / "upright.json", run.learn_upright(training))
-    write_csv(log, report.LOG_COLUMNS, rows)
-    while not run.finished():
-        loss = run.train_epoch(patients, controls, donors)
-        dice = evaluate.dice_of_patients(run.predict(held_out_patients), held_out)
-        rows.append(report.log_row(run, loss, dice))
-        write_csv(log, report.LOG_COLUMNS, rows)
-        run.save()
-        tqdm.write("  ".join(f"{k} {v}" for k, v in rows[-1].items()))
-        figures.learning_curves(log, run.out / "curves.png")
-        if run.epoch % 10 == 0 or run.finished():
-            report.preview(run, held_out or patients, dice)
-    if run.config.start_share and not run.blended:
-        run.blend_with_start(patients, controls)
-        run.save()
-    if held_out:
-        report.held_out_figures(run, held_out)
+        steps, seconds, log = 0, 0.0, []
+        settings = {k: v for k, v in asdict(config).items() if k not in OF_THIS_MACHINE}
+        trained_on = {*json.loads(origin["trained_on"]), *(case.hash for case in training)}
+        facts = origin | {
+            "fold": str(config.fold),
+            "seed": str(config.seed),
+            "data_fingerprint": data_hash,
+            "training_commit": source_commit("train", "serve"),
+            "trained_on": json.dumps(sorted(trained_on)),
+            "settings": json.dumps(settings | {"by_slices": by_slices}),
+        }
+        files.write_json(out / "config.json", asdict(config))
+        files.write_json(out / "folds.json", {"data": data_hash, "folds": folds})
+    print(
+        f"device: {torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}, "
+        f"{torch.get_num_threads()} threads, precision {config.precision}\n"
+        f"data: {config.data}, {sum(c.is_patient for c in cases)} patients, "
+        f"{sum(not c.is_patient for c in cases)} controls\n"
+        f"fold {config.fold} of {dataset.FOLDS}: {len(judged)} patients are validated on, "
+        f"{len(patients)} patients and {len(controls)} controls are trained on\n"
+        f"from: {config.start_from or 'ImageNet weights'}, seed {config.seed}\n"
+        f"batch: {config.patients_per_batch} patients, {config.controls_per_batch} controls\n"
+        f"budget: {config.budget} of training, {config.progress(steps, seconds):.0%} used; "
+        f"checkpoint and validation after {config.steps_per_epoch} steps or "
+        f"{LONGEST_EPOCH / 60:g} minutes",
+        flush=True,
+    )
 
+    # Loop: an epoch of steps, then validation, then a checkpoint.
+    while config.progress(steps, seconds) < 1:
+        network.train()
+        began, before, losses = time.monotonic(), seconds, []
+        batches = Batches(patients, controls, donors, config, first_step=steps).ahead_of(device)
+        with Progress("training", 100, "%", 100 * config.progress(steps, seconds)) as bar:
+            for planes, centres, seed in batches:
+                progress = config.progress(steps, seconds)
+                if progress >= 1 or (losses and seconds - before > LONGEST_EPOCH):
+                    break
+                torch.manual_seed(seed)
+                generator = torch.Generator().manual_seed(seed)
+                scale = scale_at(progress, config.scales)
+                uptake, truth = augment.vary(planes, centres, scale, generator, device)
+                with autocast:
+                    logits = network(uptake.contiguous(memory_format=torch.channels_last))
+                loss = bce_and_dice(logits, truth)
+                rate = learning_rate_at(progress, config.learning_rate)
+                step(network, optimiser, loss, rate)
+                average.update_parameters(network)
+                losses.append(loss.item())
+                if not math.isfinite(losses[-1]):
+                    raise ValueError(f"the loss of step {steps} is not finite: it has diverged")
+                steps, seconds = steps + 1, before + time.monotonic() - began
+                done = 100 * config.progress(steps, seconds)
+                bar.to(done, step=str(steps), loss=f"{np.mean(losses[-50:]):.3f}")
 
-def _begin(run: Run, patients: list[Case], controls: list[Case], facts: dict) -> None:
-    """Take the weights that the config says to start from, and write down what the run is."""
-    if run.config.encoder_weights:
-        run.load_encoder_weights()
-    if run.config.start_from:
-        run.start_from(patients, controls)
-    write_json(run.out / "folds.json", facts)
-    write_json(run.out / "config.json", asdict(run.config))
-    if run.finished():  # there is nothing to train, only to measure
-        run.save()
+        predicted = []
+        with Progress("validation", len(judged), "patients") as bar:
+            for case in judged:
+                mask = segmentation.of_image(case.uptake) > 0
+                predicted.append((case, mask, contract.dice(case.truth, mask)))
+                bar.to(len(predicted))
+        dice = np.array([of_one for _, _, of_one in predicted])
+        row = {
+            "epoch": len(log) + 1,
+            "steps": steps,
+            "minutes": f"{seconds / 60:.2f}",
+            "learning_rate": f"{rate:.2e}",
+            "train_loss": f"{np.mean(losses):.4f}",
+            "dice_mean": f"{dice.mean():.4f}",
+            "dice_median": f"{np.median(dice):.4f}",
+            "failures": int((dice < FAILURE).sum()),
+        }
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+
+        log = [*log, row]
+        state = {"config": asdict(config), "facts": facts, "log": log}
+        state |= {"steps": steps, "seconds": seconds, "network": network.state_dict()}
+        state |= {"average": average.state_dict(), "optimiser": optimiser.state_dict()}
+        checkpoint.save(out, state)
+        plots.learning_curves(log, out / "curves.png")
+        plots.preview_sheet(predicted, out / "preview.png")
+
+    # Weights: all that is left of the network. They mean that the run is done.
+    facts = facts | {"steps": str(steps), "minutes": f"{seconds / 60:.2f}"}
+    weights.save(out / checkpoint.WEIGHTS, average.module, facts, upright)
+    (out / checkpoint.CHECKPOINT).unlink()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.fit", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, help="folder with patients/ and controls/")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder, e.g. runs/first")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="resume the run in --out")
     parser.add_argument(
-        "--fold", default="0", choices=[*map(str, range(dataset.FOLDS)), "none"],
-        help="fold to hold out, or none to train on everyone (default 0)",
-    )  # fmt: skip
-    budget = parser.add_mutually_exclusive_group()
-    parser.add_argument("--config", type=Path, help="settings as in train/experiments/*.toml")
-    budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
-    budget.add_argument("--epochs", type=int, help="epochs, 300 steps each; 0: only measure")
+        "--fold", type=int, choices=range(dataset.FOLDS), help="to validate on (default 0)"
+    )
     parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
     parser.add_argument(
-        "--encoder-weights", type=Path, metavar="FILE",
-        help="state dict of torchvision's mobilenet_v2, or of the encoder that --config names",
+        "--start-from", type=Path, metavar="FILE",
+        help="weights to fine-tune, e.g. artifacts/weights/fold-0.safetensors",
     )  # fmt: skip
-    parser.add_argument(
-        "--start-from", type=Path, metavar="PATH",
-        help="go on from a finished run, from artifacts/NAME/fold-K or from a model.onnx",
-    )  # fmt: skip
-    parser.add_argument(
-        "--teacher", type=Path, action="append", metavar="PATH",
-        help="what teaches, as --start-from; it must have held out the same fold; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--precision", choices=config.PRECISIONS,
-        help="bfloat16 is the default on CUDA; on a CPU it pays where AMX or AVX512-BF16 is there",
-    )  # fmt: skip
+    cli.add_options(parser)
     return parser
 
 
-def _start(
-    arguments: argparse.Namespace, parser: argparse.ArgumentParser
-) -> tuple[Run, list[Case]]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    last = arguments.out / checkpoint.FILE
+def _run(arguments: argparse.Namespace) -> int:
+    out, finished = arguments.out, (arguments.out / checkpoint.WEIGHTS).exists()
+    checkpoint.check_folder(out)
     if arguments.resume:
-        if not last.is_file():
-            parser.error(f"{last} does not exist; start the run without --resume")
-        state = torch.load(last, map_location=device, weights_only=True)
-        run = Run(config.stored(state["config"]), arguments.out, device)
-        run.restore(state)
-        return run, dataset.load(arguments.data or Path(run.config.data))
-    if last.exists():
-        parser.error(f"{last} exists; add --resume to go on, or choose another --out")
-    if arguments.data is None:
-        parser.error("--data is needed to start a run")
-    settings = config.read(arguments.config) if arguments.config else {}
-    if arguments.minutes is not None or arguments.epochs is not None:
-        settings |= {"minutes": arguments.minutes, "epochs": arguments.epochs}
-    settings.setdefault("precision", "bfloat16" if device.type == "cuda" else "float32")
-    for name in ("seed", "precision", "encoder_weights", "start_from"):
-        if (value := getattr(arguments, name)) is not None:
-            settings[name] = str(value) if isinstance(value, Path) else value
-    if teachers := [str(run) for run in arguments.teacher or ()]:
-        settings |= {"teachers": teachers, "teachers_sha256": teacher.digests(teachers)}
-    elif "teacher_share" in settings:
-        parser.error("teacher_share needs --teacher")
-    minutes, epochs = settings.get("minutes") or 0, settings.get("epochs")
-    only_measured = epochs == 0 and not minutes and "start_from" in settings
-    if not only_measured and (minutes > 0) + ((epochs or 0) > 0) != 1:
-        parser.error(
-            "give one budget above zero, --minutes M or --epochs N; --epochs 0 with --start-from "
-            "measures a network as it is"
-        )
-    if weights := settings.get("encoder_weights"):
-        path = pretrained.file_of(settings.get("encoder", Config.encoder), weights)
-        settings["encoder_weights_sha256"] = sha256(path)
-    if start := settings.get("start_from"):
-        settings = warm_start.form_of(Path(start)) | settings
-        settings["start_from_sha256"] = sha256(checkpoint.file_of(Path(start)))
-    elif settings.get("start_share"):
-        parser.error("start_share needs --start-from")
-    cases = dataset.load(arguments.data)
-    settings.setdefault("by_slices", slices.kept_by(case.truth for case in cases))
-    run_config = Config(
-        data=str(arguments.data),
-        source_commit=source_commit("train", "serve"),
-        fold=None if arguments.fold == "none" else int(arguments.fold),
-        **settings,
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    return Run(run_config, arguments.out, device), cases
+        kept = ("config", "minutes", "steps", "precision", "fold", "seed", "start_from")
+        if given := [name for name in kept if getattr(arguments, name) is not None]:
+            option = given[0].replace("_", "-")
+            raise UsageError(f"--{option} cannot be changed in a run that is resumed")
+    elif finished or (out / checkpoint.CHECKPOINT).exists():
+        raise UsageError(f"{out} has a run; add --resume to resume it, or choose another --out")
+    elif arguments.data is None:
+        raise UsageError("--data is needed to start a run")
+    if not finished:
+        state = checkpoint.load(out) if arguments.resume else None
+        settings = state["config"] if state else cli.settings_of(arguments)
+        for name in ("data", "fold", "seed", "start_from"):
+            if (value := getattr(arguments, name)) is not None:
+                settings[name] = str(value) if isinstance(value, Path) else value
+        config = Config(**settings)
+        out.mkdir(parents=True, exist_ok=True)
+        fit(config, out, torch.device("cuda" if torch.cuda.is_available() else "cpu"), state)
+    path, data = out / checkpoint.WEIGHTS, arguments.data or "DATA"
+    print(f"weights: {path}\nnext: python -m export --weights {path} --data {data}")
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
+
+    def again() -> str:
+        if not (arguments.out / checkpoint.CHECKPOINT).exists():
+            return "start again"
+        return f"resume with: python -m train.fit --resume --out {arguments.out}"
+
     # Denormal weights and gradients slow a CPU down and change nothing.
     torch.set_flush_denormal(True)
-    try:
-        fit(*_start(arguments, parser))
-    except (dataset.DataError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with: python -m train.fit --resume --out {arguments.out}")
-        return 130
-    return 0
+    return cli.exit_code(lambda: _run(arguments), again)
 
 
 if __name__ == "__main__":

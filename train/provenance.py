@@ -1,4 +1,4 @@
-"""Which code a run or an artifact comes from."""
+"""Which code and which files a run or an artifact comes from."""
 
 import hashlib
 import subprocess
@@ -8,16 +8,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def source_commit(*folders: str) -> str:
-    """The commit checked out, with "-dirty" where files of the folders differ from it.
+    """The commit checked out, with "-dirty" where files of the folders differ from it; "unknown"
+    outside a git checkout."""
 
-    "unknown" outside a git checkout.
-    """
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
+    def git(*words: str) -> str:
+        return subprocess.check_output(["git", *words], cwd=PROJECT, text=True, stderr=-3).strip()
 
     try:
         commit = git("rev-parse", "--short=12", "HEAD")

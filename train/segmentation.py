@@ -9,25 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.canonical import Upright, body_columns, without_impulses
-from train.detail import with_detail
 from train.network import STRIDE, UNet
-from train.slices import mean_of_slices
+from train.postprocess import mean_of_slices, with_detail
 from train.weights import Weights
 
 AIR = -1e4
 """Logit of tumour where there is no body: a probability of 0 whatever the calibration."""
 
 
-def pad(image: Tensor, multiple: int) -> Tensor:
-    """Zeros (no uptake) below and to the right of N×1×H×W, up to multiples of `multiple`."""
-    height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % multiple, 0, -height % multiple))
-
-
 def full_resolution(network: nn.Module, uptake: Tensor) -> Tensor:
     """N×1×H×W float uptake in 0..1 of any size -> N×1×H×W float logits."""
     height, width = uptake.shape[-2:]
-    logits = network(pad(uptake, STRIDE))
+    logits = network(F.pad(uptake, (0, -width % STRIDE, 0, -height % STRIDE)))
     logits = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
     return logits[:, :, :height, :width]
 
@@ -38,7 +31,7 @@ class Segmentation(nn.Module):
     the rows of a slice averaged; then the logits put back where the image had its pixels.
 
     networks: in evaluation mode; by_slices: whether labels were drawn slice by slice
-    (train/slices.py).
+    (train/postprocess.py).
     """
 
     def __init__(self, networks: Sequence[UNet], upright: Upright, by_slices: bool = True) -> None:

@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from serve import files
 from train.canonical import Upright
-from train.files import replacing
 from train.network import UNet
 
 UPRIGHT = "upright"
@@ -43,9 +43,9 @@ def _tensors(network: UNet) -> dict[str, Tensor]:
 def save(path: Path, network: UNet, facts: dict[str, str], upright: Upright) -> None:
     """Write network, facts and orientation as one safetensors file, whole or not at all.
 
-    Filters (two dimensions and more) become float16. Norms and all else of one dimension stay
-    float32: variances exceed what float16 can hold. Raises ValueError where a number is not
-    finite.
+    Creates the folder. Filters (two dimensions and more) become float16. Norms and all else of one
+    dimension stay float32: variances exceed what float16 can hold. Raises ValueError where a
+    number is not finite, OSError where the file cannot be written.
     """
     tensors = {
         name: value.to(torch.float16 if value.ndim > 1 else torch.float32).contiguous()
@@ -55,10 +55,8 @@ def save(path: Path, network: UNet, facts: dict[str, str], upright: Upright) -> 
     if bad := [name for name, value in tensors.items() if not value.isfinite().all()]:
         raise ValueError(f"{path}: not written, {bad[0]} is not finite: training has diverged")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        # One entry: of several the format fixes no order, and the same weights are the same bytes.
-        content = safetensors.torch.save(tensors, metadata={FACTS: json.dumps(facts)})
-        partial.write_bytes(content)
+    # One entry: of several the format fixes no order, and the same weights are the same bytes.
+    files.write(path, safetensors.torch.save(tensors, metadata={FACTS: json.dumps(facts)}))
 
 
 def load(path: Path) -> Weights:

@@ -1,8 +1,11 @@
-"""Lesions moved from patients onto other bodies.
+"""New training images from old ones: lesions transplanted onto other bodies, two people mixed.
 
 A MIP is a maximum along rays, so the MIP of a body with a lesion added is the pixel-wise maximum
 of the two uptakes: exact, except where the lesion would lie behind something hotter. Such places
 are refused.
+
+Mixing cuts across two images, as CutMix does (Yun et al. 2019, arXiv 1905.04899), but keeps the
+anatomy: scans begin at the head and are centred, so the same row meets about the same organ.
 """
 
 from dataclasses import dataclass
@@ -21,6 +24,8 @@ GAINS = (0.6, 1.3)
 ROW_JITTER, COLUMN_JITTER = 15.0, 10.0
 ANYWHERE = 0.2
 """Share of lesions put anywhere in the body instead of where the donor had them."""
+CUT = (0.15, 0.85)
+"""Between which shares of the shorter image's height two people are mixed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +54,26 @@ def _midline_and_torso(uptake: np.ndarray) -> tuple[float, float]:
     return (columns[0] + columns[-1]) / 2, max(width, 40.0)
 
 
+def mix(one: Case, other: Case, rng: np.random.Generator) -> Case:
+    """The upper body of either with the lower body of the other, cut at a random row.
+
+    Neither is changed. Images of different widths are not mixed: `one` is returned.
+    """
+    if one.uptake.shape[1] != other.uptake.shape[1]:
+        return one
+    upper, lower = (one, other) if rng.random() < 0.5 else (other, one)
+    row = int(rng.uniform(*CUT) * min(len(one.uptake), len(other.uptake)))
+    return Case(
+        one.name,
+        np.concatenate([upper.uptake[:row], lower.uptake[row:]]),
+        np.concatenate([upper.truth[:row], lower.truth[row:]]),
+    )
+
+
 class Donor:
     """All lesions of one patient, ready to be placed elsewhere."""
 
-    def __init__(self, case: Case):
-        self.name = case.name
+    def __init__(self, case: Case) -> None:
         self.midline, self.torso = _midline_and_torso(case.uptake)
         grown = ndimage.binary_dilation(case.truth, iterations=HALO)
         groups, _ = ndimage.label(grown, np.ones((3, 3)))
@@ -103,14 +123,9 @@ def transplant(case: Case, donor: Donor, rng: np.random.Generator) -> Case:
 
 
 def _add(
-    uptake: np.ndarray,
-    truth: np.ndarray,
-    lesion: Lesion,
-    centre: tuple[float, float],
-    size: float,
-    gain: float,
-    mirrored: bool,
-) -> None:
+    uptake: np.ndarray, truth: np.ndarray, lesion: Lesion, centre: tuple[float, float],
+    size: float, gain: float, mirrored: bool,
+) -> None:  # fmt: skip
     """Take the maximum of body and lesion in place, unless the body is hotter there."""
     new_uptake = ndimage.zoom(lesion.uptake, size, order=1)
     new_truth = ndimage.zoom(lesion.truth, size, order=1) > 0.5
@@ -118,16 +133,12 @@ def _add(
         new_uptake, new_truth = new_uptake[:, ::-1], new_truth[:, ::-1]
     height, width = new_uptake.shape
     top, left = int(centre[0] - height / 2), int(centre[1] - width / 2)
-    rows = slice(max(top, 0), min(top + height, uptake.shape[0]))
-    columns = slice(max(left, 0), min(left + width, uptake.shape[1]))
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        return
-    cut = (
-        slice(rows.start - top, rows.stop - top),
-        slice(columns.start - left, columns.stop - left),
-    )
-    new_uptake, new_truth = np.minimum(new_uptake[cut] * gain, 255), new_truth[cut]
+    rows = slice(max(top, 0), max(top + height, 0))
+    columns = slice(max(left, 0), max(left + width, 0))
     below = uptake[rows, columns]
+    first = rows.start - top, columns.start - left
+    cut = tuple(slice(i, i + size) for i, size in zip(first, below.shape, strict=True))
+    new_uptake, new_truth = np.minimum(new_uptake[cut] * gain, 255), new_truth[cut]
     if not new_truth.any() or below[new_truth].mean() > 0.6 * new_uptake[new_truth].mean():
         return
     truth[rows, columns] |= new_truth & (new_uptake >= below)

@@ -1,0 +1,57 @@
+"""What the commands of this folder have in common: options, settings, and how they end."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from serve import files
+from serve.errors import UsageError
+from train.config import CONFIGURATIONS, PRECISIONS
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that a run and a cross-validation have in common."""
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
+    budget.add_argument("--steps", type=int, help="budget in steps, in place of --minutes")
+    parser.add_argument("--config", choices=CONFIGURATIONS, help="settings (default recipe)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="default: bfloat16 if GPU or CPU is fast in it"
+    )
+
+
+def bfloat16_pays() -> bool:
+    """Whether the GPU, or without one the CPU, computes in bfloat16 faster than in float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+def settings_of(arguments: argparse.Namespace) -> dict:
+    """Settings of --config and of the options, which come first."""
+    settings = dict(CONFIGURATIONS[arguments.config or "recipe"])
+    if arguments.minutes is not None or arguments.steps is not None:
+        settings |= {"minutes": arguments.minutes, "steps": arguments.steps}
+    return settings | {"precision": arguments.precision or PRECISIONS[bfloat16_pays()]}
+
+
+def exit_code(work: Callable[[], int], interrupted: Callable[[], str]) -> int:
+    """Do the work and return its exit code; what goes wrong is one line, and its code."""
+    try:
+        return work()
+    except (ValueError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {files.reason(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {interrupted()}", file=sys.stderr)
+        return 130

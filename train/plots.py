@@ -1,0 +1,61 @@
+"""Pictures of a run: learning curves and a sheet of previews."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from serve.files import replacing
+from train.dataset import Case
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (0, 160, 60), (220, 40, 40), (40, 80, 230)
+PREVIEWS = 8
+
+
+def learning_curves(rows: list[dict], out: Path) -> None:
+    """Draw loss and validation Dice over the steps into the PNG `out`; rows: of log.csv."""
+    steps = [row["steps"] for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
+    left.plot(steps, [float(row["train_loss"]) for row in rows], marker=".")
+    left.set(xlabel="step", ylabel="training loss (BCE + Dice)")
+    for column in ("dice_mean", "dice_median"):
+        right.plot(steps, [float(row[column]) for row in rows], marker=".", label=column)
+    right.set(xlabel="step", ylabel="Dice of validation patients", ylim=(0, 1))
+    right.legend()
+    with replacing(out) as partial:
+        figure.savefig(partial, dpi=110)
+    plt.close(figure)
+
+
+def _overlay(case: Case, prediction: np.ndarray) -> np.ndarray:
+    """uint8 H×W×3: true positives green, false positives red, false negatives blue."""
+    picture = np.repeat((255 - case.uptake)[:, :, None], 3, axis=2).astype(np.float32)
+    for mask, colour in (
+        (case.truth & prediction, TRUE_POSITIVE),
+        (~case.truth & prediction, FALSE_POSITIVE),
+        (case.truth & ~prediction, FALSE_NEGATIVE),
+    ):
+        picture[mask] = 0.3 * picture[mask] + 0.7 * np.array(colour)
+    return picture.astype(np.uint8)
+
+
+def preview_sheet(patients: list[tuple[Case, np.ndarray, float]], out: Path) -> None:
+    """Image and prediction side by side as a PNG, of PREVIEWS of the (case, bool H×W mask, Dice),
+    from the smallest lesion area to the largest."""
+    ordered = sorted(patients, key=lambda patient: patient[0].truth.sum())
+    count = min(PREVIEWS, len(ordered))
+    chosen = [ordered[i] for i in np.linspace(0, len(ordered) - 1, count).astype(int)]
+    figure, axes = plt.subplots(2, count, figsize=(2.4 * count, 8), squeeze=False)
+    for (case, mask, dice), (above, below) in zip(chosen, axes.T, strict=True):
+        above.imshow(255 - case.uptake, cmap="gray", vmin=0, vmax=255)
+        above.set_title(f"{case.name}\nDice {dice:.2f}", fontsize=8)
+        below.imshow(_overlay(case, mask))
+        above.axis("off")
+        below.axis("off")
+    figure.tight_layout()
+    with replacing(out) as partial:
+        figure.savefig(partial, dpi=110)
+    plt.close(figure)
