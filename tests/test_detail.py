@@ -2,7 +2,7 @@
 
 import torch
 
-from train.postprocess import LEAST, SURROUNDINGS, UPTAKE, with_detail
+from train.detail import LEAST, SURROUNDINGS, UPTAKE, with_detail
 
 
 def test_even_logits_of_an_even_image_stay_as_they_are():

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from serve.phantom import phantom
-from train import postprocess, segmentation
+from train import detail, segmentation
 from train.canonical import Upright
 from train.network import STRIDE, UNet
-from train.postprocess import same_slice
 from train.segmentation import AIR, Segmentation, ensemble, full_resolution
+from train.slices import same_slice
 from train.weights import Weights
 
 UPRIGHT = Upright(torch.ones(64).tolist())
@@ -86,7 +86,7 @@ def test_detail_is_added_to_the_logits():
     body = _blob(96, 80, 40, 40)
     seen = Segmentation([Halved()], UPRIGHT, by_slices=False).logits(body)
     plain = (full_resolution(Halved(), body) + full_resolution(Halved(), body.flip(3)).flip(3)) / 2
-    assert torch.allclose(seen, postprocess.with_detail(plain, body), atol=1e-5)
+    assert torch.allclose(seen, detail.with_detail(plain, body), atol=1e-5)
     assert (seen - plain).abs().max() > 0.05
 
 

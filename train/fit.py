@@ -26,8 +26,8 @@ from train import (
     cli,
     dataset,
     plots,
-    postprocess,
     pretrained,
+    slices,
     weights,
 )
 from train.batches import Batches
@@ -85,7 +85,7 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
     origin = {} if state else pretrained.load_start(network, config, validation)
     network.to(device, memory_format=torch.channels_last)
     average = average_of(network, config)
-    by_slices = postprocess.kept_by(case.truth for case in cases)
+    by_slices = slices.kept_by(case.truth for case in cases)
     upright = canonical.Upright(canonical.learn_upright(training))
     segmentation = Segmentation([average.module], upright, by_slices).to(device)
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.canonical import Upright, body_columns, without_impulses
+from train.detail import with_detail
 from train.network import STRIDE, UNet
-from train.postprocess import mean_of_slices, with_detail
+from train.slices import mean_of_slices
 from train.weights import Weights
 
 AIR = -1e4
@@ -31,7 +32,7 @@ class Segmentation(nn.Module):
     the rows of a slice averaged; then the logits put back where the image had its pixels.
 
     networks: in evaluation mode; by_slices: whether labels were drawn slice by slice
-    (train/postprocess.py).
+    (train/slices.py).
     """
 
     def __init__(self, networks: Sequence[UNet], upright: Upright, by_slices: bool = True) -> None:
