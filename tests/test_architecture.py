@@ -107,7 +107,6 @@ IN_PLACE = {
     "benchmarks/scaling.py": "images in a temporary folder, 100,000 of them",
     "train/crossval.py": "the log of a run, which grows while it trains",
     "export/int8.py": "a temporary folder that the quantiser reads",
-    "train/files.py": "to go: serve/files.py does the same",
 }
 
 
