@@ -111,12 +111,12 @@ def when_ready(server):
 def post_worker_init(worker):
     """Say when a worker can answer; from now on it must give its signs of life."""
     worker.handle_error = lambda *args: loop.answer_error(worker, *args)
-    if loop.active():
+    if loop.active() and "queue" in extensions(worker):
         loop.Watch(worker, worker.wsgi, settings.deadline)
     else:
         worker.log.warning(
-            "Not the gevent worker: slow clients take its threads, and an image that hangs is not "
-            "ended by itself"
+            "Not the gevent worker with serve.app:app: slow clients take its threads, and an image "
+            "that hangs is not ended by itself"
         )
     # A machine that stood still must not cost what is in flight: a worker that the master asks why
     # it gave no sign of life, and that can still answer, stays. The next time it is killed.
@@ -125,16 +125,22 @@ def post_worker_init(worker):
     worker.log.info("Worker is ready (pid: %s)", worker.pid)
 
 
+def extensions(worker):
+    """Return what our app keeps; nothing where another one wraps it."""
+    return getattr(worker.wsgi, "extensions", {})
+
+
 def pre_request(worker, req):
     """Have the client of a busy worker connect again, perhaps to another one."""
     loop.handled.set(req)
-    if worker.cfg.workers > 1 and worker.wsgi.extensions["queue"].in_flight > 1:
+    queue = extensions(worker).get("queue")
+    if queue and worker.cfg.workers > 1 and queue.in_flight > 1:
         req.force_close()
 
 
 def post_request(worker, req, environ, resp):
     """Wait for the client's next request."""
-    if watch := worker.wsgi.extensions.get("watch"):
+    if watch := extensions(worker).get("watch"):
         watch.answered(environ.get("gunicorn.socket"))
 
 

@@ -37,7 +37,7 @@ VARIABLES = [
     Variable("WORKERS", "", "worker processes; empty: the CPUs available", 1, 256),
     Variable("THREADS", "", "threads that run one image; empty: CPUs / workers", 1, 256),
     Variable("MAX_PIXELS", str(MAX_PIXELS), "largest image, width × height", 1, 100_000_000),
-    Variable("QUEUE", "16", "images a worker has in hand; more are answered 503", 1, 1000),
+    Variable("QUEUE", "16", "images in flight in a worker; more are answered 503", 1, 1000),
     Variable("DEADLINE", "9", "seconds in which an image is answered, or refused", 1, 3600),
     Variable("DRAIN", "0", "seconds after SIGTERM of still serving, /healthz/ready 503", 0, 600),
     Variable("API_KEY", "", "key that clients must send; empty: everyone is served"),

@@ -58,7 +58,7 @@ def wait(done, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def test_killed_worker_loses_only_what_it_had_in_hand(model):
+def test_killed_worker_loses_only_what_it_had_in_flight(model):
     with serving(model, WORKERS="2") as server, Load(server.url, 3) as load:
         for kill in range(3):
             load.wait_for(10 * (kill + 1))
