@@ -13,10 +13,11 @@ import numpy as np
 import onnxsim
 import torch
 import torch.nn.functional as F
-from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
+from onnx import ModelProto, checker, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.assembly import Graph
 from serve.phantom import phantom
 from train.detail import with_detail
 from train.network import UNet
@@ -126,54 +127,6 @@ def _folded(network: UNet) -> UNet:
     return network
 
 
-class _Graph:
-    """A graph that is put together of traced parts."""
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.tensors: dict[str, TensorProto] = {}
-
-    def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
-        """One node; returns the name of its output."""
-        self.nodes.append(
-            helper.make_node(kind, inputs, [output], f"{kind}/{output}", **attributes)
-        )
-        return output
-
-    def constant(self, name: str, value: np.ndarray) -> str:
-        self.tensors[name] = numpy_helper.from_array(value, name)
-        return name
-
-    def part(
-        self, traced: ModelProto, prefix: str, inputs: dict[str, str], weights: str = ""
-    ) -> list[str]:
-        """A copy of a traced part, whose initializers are those of the prefix `weights` where that
-        is given; inputs: what each of its inputs is. Returns the names of its outputs.
-        """
-        names = dict(inputs)
-        for tensor in traced.graph.initializer:
-            names[tensor.name] = f"{weights or prefix}/{tensor.name}"
-            if names[tensor.name] not in self.tensors:
-                self.tensors[names[tensor.name]] = copied = TensorProto()
-                copied.CopyFrom(tensor)
-                copied.name = names[tensor.name]
-        for i, node in enumerate(traced.graph.node):
-            self.nodes.append(NodeProto())
-            self.nodes[-1].CopyFrom(node)
-            self.nodes[-1].name = f"{prefix}/{node.op_type}_{i}"
-            for of in (self.nodes[-1].input, self.nodes[-1].output):
-                of[:] = [name and names.get(name, f"{prefix}/{name}") for name in of]
-        return [names.get(value.name, f"{prefix}/{value.name}") for value in traced.graph.output]
-
-    def mirrored(self, image: str, output: str) -> str:
-        """1×1×H×W, its columns in reverse."""
-        ends = [
-            self.constant(f"mirror/{name}", np.array([value]))
-            for name, value in (("starts", -1), ("ends", -(2**63)), ("axes", 3), ("steps", -1))
-        ]
-        return self.add("Slice", [image, *ends], output)
-
-
 def _with_weights(traced: ModelProto, network: UNet) -> ModelProto:
     """The trace of another network with the weights of this one, both folded.
 
@@ -199,13 +152,18 @@ def _joined(module: PixelsToMask) -> ModelProto:
         body, flipped, *_ = module.prepare(pixels)
     networks = [_folded(network) for network in module.segmentation.networks]
     prepare = _trace(module.prepare, {INPUT: pixels}, PREPARED)
-    view = _trace(_View(networks[0]).logits, {"body": body}, ["logits"])
+    # With weights of its own: equal ones, as biases of zeros are, would be traced as one.
+    template = copy.deepcopy(networks[0])
+    generator = torch.Generator().manual_seed(0)
+    for parameter in template.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=generator)
+    view = _trace(_View(template).logits, {"body": body}, ["logits"])
     # A tensor given twice would be traced as one input.
     merge = _trace(module.merge, {"total": body.clone(), "body": body}, ["merged"])
     decide = {"logits": body, "flipped": flipped, MINIMUM: module.minimum}
     decide = _trace(module.decide, decide, [OUTPUT])
 
-    graph = _Graph()
+    graph = Graph()
     image, turned, first, last, behind = graph.part(prepare, "prepare", {INPUT: INPUT})
     column = graph.constant("column_axis", np.array([3]))
     cut = graph.add("Slice", [image, first, last, column], "cut")
