@@ -96,3 +96,10 @@ def test_no_lesion_of_a_drawn_patient_is_cut_off():
         columns = np.flatnonzero(truth.any(axis=0))
         assert int(first) <= columns[0] - 1
         assert columns[-1] + 1 <= int(last) <= 400
+
+
+def test_a_mirrored_body_has_the_same_up_and_down():
+    image = _image(_uptake(5))
+    features = canonical.top_minus_bottom(image)
+    assert torch.allclose(canonical.top_minus_bottom(image.flip(3)), features, atol=1e-5)
+    assert torch.allclose(canonical.top_minus_bottom(image.flip(2)), -features, atol=1e-5)

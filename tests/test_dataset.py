@@ -133,6 +133,9 @@ def test_the_fingerprint_is_of_the_pixels(tmp_path):
     assert dataset.fingerprint(dataset.load(tmp_path)) == first
     cases[1].uptake[5, 5] ^= 1
     assert dataset.fingerprint(cases) != first
+    cases[1].uptake[5, 5] ^= 1
+    cases[1].truth[5, 5] ^= True
+    assert dataset.fingerprint(cases) != first
 
 
 def _people(patients: int, controls: int) -> list[Case]:

@@ -40,3 +40,7 @@ def test_images_smaller_than_the_surroundings_and_mirror_images():
         seen = with_detail(logits, uptake)
         assert seen.shape == logits.shape
         assert torch.allclose(with_detail(logits.flip(3), uptake.flip(3)).flip(3), seen, atol=1e-5)
+
+
+def test_the_shipped_operating_points_were_fitted_with_these_numbers():
+    assert (SURROUNDINGS, UPTAKE, LEAST) == (5, 3.0, -4.0)

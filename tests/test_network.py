@@ -1,6 +1,6 @@
 import torch
 
-from train.network import STRIDE, Encoder, GlobalContext, UNet
+from train.network import STRIDE, Encoder, GlobalContext, InvertedResidual, Stage, UNet
 
 
 def test_it_is_compact_and_gives_logits_at_half_resolution():
@@ -43,3 +43,29 @@ def test_context_carries_to_a_place_what_is_far_away():
     difference = (context(changed) - context(x)).abs().sum(dim=1)
     assert (difference[0] > 1e-3).all()
     assert not difference[1].any()
+
+
+def test_the_image_is_seen_at_half_resolution_by_means_of_2_by_2_pixels():
+    torch.manual_seed(0)
+    network = UNet().eval()
+    chess = (torch.arange(64)[:, None] + torch.arange(64)) % 2
+    with torch.no_grad():
+        fine, even = network(chess[None, None].float()), network(torch.full((1, 1, 64, 64), 0.5))
+    assert torch.allclose(fine, even)
+
+
+def test_context_is_part_of_the_network():
+    torch.manual_seed(0)
+    network, uptake = UNet().eval(), torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        before = network(uptake)
+        network.context.transform[-1].bias.fill_(1.0)
+        assert not torch.allclose(network(uptake), before)
+
+
+def test_what_skipped_blocks_lack_the_others_add():
+    block = InvertedResidual(8, 8, 1, Stage(1, 3, 8, 1, 1), drop_path=0.5)
+    block.conv = torch.nn.Identity()
+    values = block(torch.ones(4000, 8, 1, 1))[:, 0].flatten()
+    assert set(values.tolist()) == {1.0, 3.0}
+    assert 1.9 < values.mean() < 2.1
