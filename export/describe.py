@@ -10,7 +10,7 @@ import onnx
 
 from export.check import open_session, run
 from export.graph import OPSET
-from serve import __version__
+from serve import __version__, files
 from serve.phantom import phantom
 from train.dataset import Case
 from train.measured import Measured, Member, Unseen
@@ -71,6 +71,8 @@ def operating_points(path: Path | None, members: Sequence[Member], cases: Sequen
         )
         found.choose(None)
         return found
+    except OSError as error:
+        raise ValueError(files.reason(error)) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: is not what python -m train.out_of_fold writes ({error})"
