@@ -11,7 +11,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check -r requirements-serve
 COPY gunicorn.conf.py LICENSE ./
 COPY deploy/healthcheck.py deploy/
 COPY serve serve
-COPY artifacts/model*.onnx artifacts/model*.onnx.sha256 artifacts/
+COPY artifacts/model.onnx artifacts/model.onnx.sha256 artifacts/
 
 USER 10001:10001
 EXPOSE 8000

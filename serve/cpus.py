@@ -26,26 +26,18 @@ def available_cpus(root: Path = Path("/")) -> int:
     return max(1, int(min([cpus, *_quotas(root)])))
 
 
-def multiplies_int8(root: Path = Path("/")) -> bool:
-    """Return whether the CPU has instructions for dot products of 8-bit numbers.
-
-    False where that is not known (not Linux). `root` is where /proc is looked for.
-    """
-    try:
-        text = (root / "proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return not INT8_DOT_PRODUCTS.isdisjoint(text.split())
-
-
 def saturates_int8(root: Path = Path("/")) -> bool:
     """Return whether 8-bit convolutions may overflow, which would change masks without a word.
 
-    On x86 without those instructions, onnxruntime adds products up in 16 bits ("Quantize ONNX
-    models", its documentation, on AVX2). True as well where an x86 CPU's instructions are not
-    known. `root` is where /proc is looked for.
+    On x86 without instructions for dot products of 8-bit numbers, onnxruntime adds products up in
+    16 bits ("Quantize ONNX models", its documentation, on AVX2). True as well where an x86 CPU's
+    instructions are not known. `root` is where /proc is looked for.
     """
-    return platform.machine().lower() in X86 and not multiplies_int8(root)
+    try:
+        instructions = (root / "proc/cpuinfo").read_text().split()
+    except OSError:
+        instructions = []
+    return platform.machine().lower() in X86 and INT8_DOT_PRODUCTS.isdisjoint(instructions)
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serve.contract import MAX_PIXELS, max_characters
-from serve.cpus import available_cpus, multiplies_int8
+from serve.cpus import available_cpus
 
 PROJECT = Path(__file__).resolve().parent.parent
-FLOAT32, INT8 = "artifacts/model.onnx", "artifacts/model.int8.onnx"
+SHIPPED = "artifacts/model.onnx"
 BASELINE = "baseline"
 
 
@@ -93,15 +93,10 @@ class Settings:
         )
 
 
-def shipped_model(root: Path = Path("/")) -> Path:
-    """Return the shipped file for this CPU: 8 bits where that is faster, else float32.
-
-    The file is found wherever the server is started. `root` is where /proc is looked for.
-    """
+def shipped_model() -> Path:
+    """Return the shipped model file, wherever the server is started."""
     package = Path(__file__).resolve().parent  # where an installed package has its model
-    return (package if (package / "artifacts").is_dir() else PROJECT) / (
-        INT8 if multiplies_int8(root) else FLOAT32
-    )
+    return (package if (package / "artifacts").is_dir() else PROJECT) / SHIPPED
 
 
 def _number(variable: Variable, text: str) -> int | None:

@@ -10,10 +10,10 @@ from hypothesis import settings
 from benchmarks.limits import Limits
 from benchmarks.server import Server
 from serve.app import create_app
-from serve.settings import FLOAT32, INT8, Settings
+from serve.settings import Settings, shipped_model
 
 PROJECT = Path(__file__).resolve().parent.parent
-SHIPPED = [PROJECT / FLOAT32, PROJECT / INT8]
+SHIPPED = shipped_model()
 
 # The same examples in each run: a test that fails sometimes tells nobody anything.
 settings.register_profile("same", derandomize=True, deadline=None)

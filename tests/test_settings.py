@@ -3,7 +3,7 @@
 import pytest
 
 from serve.cpus import available_cpus, saturates_int8
-from serve.settings import FLOAT32, INT8, PROJECT, VARIABLES, Settings, SettingsError, shipped_model
+from serve.settings import VARIABLES, Settings, SettingsError, shipped_model
 
 
 def test_defaults_just_work(monkeypatch, tmp_path):
@@ -17,22 +17,6 @@ def test_defaults_just_work(monkeypatch, tmp_path):
     assert settings.max_pixels == 4_000_000
     assert settings.max_body == 17_114_112
     assert (settings.api_key, settings.metrics) == ("", False)
-
-
-@pytest.mark.parametrize(
-    ("line", "file"),
-    [
-        ("flags\t\t: fpu avx2 avx512f avx512_vnni", INT8),
-        ("flags\t\t: fpu avx2 avx_vnni", INT8),
-        ("Features\t: fp asimd asimddp", INT8),
-        ("flags\t\t: fpu sse4_2 avx avx2 avx512f", FLOAT32),
-        ("Features\t: fp asimd", FLOAT32),
-    ],
-)
-def test_eight_bits_are_served_where_the_cpu_has_instructions_for_them(tmp_path, line, file):
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
-    assert shipped_model(tmp_path) == PROJECT / file
 
 
 @pytest.mark.parametrize(
@@ -53,10 +37,6 @@ def test_eight_bits_overflow_on_x86_without_instructions_for_them(
         (tmp_path / "proc").mkdir()
         (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
     assert saturates_int8(tmp_path) is saturates
-
-
-def test_an_unknown_cpu_is_served_float32(tmp_path):
-    assert shipped_model(tmp_path) == PROJECT / FLOAT32
 
 
 def test_empty_is_the_same_as_not_set():
