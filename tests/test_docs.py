@@ -59,7 +59,12 @@ def test_example_of_the_api_runs(live_server, tmp_path, language, code):
         subprocess.run([sys.executable, "-c", code_before], cwd=tmp_path, check=True)
     code = code.replace("http://127.0.0.1:8000", live_server)
     run = subprocess.run(
-        [*RUNNERS[language], code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [*RUNNERS[language], code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert run.returncode == 0, run.stderr
     if "mask.png" in code:
