@@ -49,6 +49,19 @@ def test_every_pixel_is_counted_once(images):
     assert len(MIDDLES) == len(EDGES) + 1 == of.pixels.shape[1]
 
 
+def test_the_floor_is_in_the_lowest_bin():
+    of = Histograms.of([(np.full((2, 2), FLOOR), np.ones((2, 2), bool))])
+    assert of.pixels[0, 0] == of.tumour[0, 0] == 4
+
+
+def test_the_offset_follows_area_and_peak():
+    logits = torch.full((20, 20), -1.0)
+    logits.view(-1)[:90] = 2.0
+    probability = calibrated(logits, Calibration(1.0, per_log_area=0.5, per_peak=0.25))
+    expected = -1 + 0.5 * math.log(90 + 10) + 0.25 * 2
+    assert torch.logit(probability[-1, -1]).item() == pytest.approx(expected, abs=1e-4)
+
+
 def test_an_overconfident_network_is_calibrated(images):
     found = Histograms.of(images).calibrate()
     assert found.slope == pytest.approx(0.5, rel=0.1)
