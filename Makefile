@@ -39,6 +39,11 @@ model: .venv-dev/installed ## from ImageNet weights to artifacts/: make model DA
 	mkdir -p $(OUT)/weights && cp $(RUNS)/weights/fold-?.safetensors $(OUT)/weights/
 	$(DEV)/python -m export --weights $(OUT)/weights/fold-?.safetensors --data $(DATA) \
 		--operating-points $(OUT)/out_of_fold.json --out $(OUT)/model.onnx
+	for weights in $(OUT)/weights/fold-?.safetensors; do \
+		$(DEV)/python -m export --weights $$weights --data $(DATA) \
+			--operating-points $(OUT)/out_of_fold.json \
+			--out $(OUT)/members/$$(basename $$weights .safetensors).onnx || exit 1; \
+	done
 
 bench: .venv-dev/installed ## time the server on this machine: under 3 minutes
 	$(DEV)/python benchmarks/latency.py
