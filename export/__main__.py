@@ -20,6 +20,7 @@ from pathlib import Path
 
 from serve import files
 from serve.errors import UsageError
+from train import cli
 
 SUFFIX = ".onnx"
 
@@ -52,27 +53,22 @@ def _out(arguments: argparse.Namespace, weights: list[Path]) -> Path:
     return out if out.suffix == SUFFIX else out.with_name(out.name + SUFFIX)
 
 
-def _write(content: bytes, out: Path) -> str:
-    """Write the file and its checksum beside it; return the SHA-256."""
-    digest = hashlib.sha256(content).hexdigest()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files.write(out, content)
-    files.write(out.with_name(out.name + ".sha256"), f"{digest}  {out.name}\n")
-    return digest
-
-
 def _run(arguments: argparse.Namespace) -> int:
     # Here, so that --help and a wrong option need no torch.
+    import numpy as np
+
     from export import check, describe, graph, int8
+    from serve.phantom import phantom
     from train import dataset
     from train.measured import load_members
     from train.segmentation import ensemble
 
     members = load_members(arguments.weights)
-    paths = [member.path for member in members]
-    out = _out(arguments, paths)
-    read = [*paths, *filter(None, [arguments.operating_points])]
-    files.check_outputs(read, [out, out.with_name(out.name + ".sha256")])
+    read = [member.path for member in members]
+    out = _out(arguments, read)
+    read += filter(None, [arguments.operating_points])
+    checksum = out.with_name(f"{out.name}.sha256")
+    files.check_outputs(read, [out, checksum])
     cases = dataset.load(arguments.data) if arguments.data else []
     points = describe.operating_points(arguments.operating_points, members, cases)
     name = points.choose(arguments.operating_point)
@@ -98,9 +94,13 @@ def _run(arguments: argparse.Namespace) -> int:
         agreement = check.on_patients(*both, cases)
         print(f"Dice {agreement}")
         metadata["int8_agreement"] = agreement
-    metadata["canary_tumour_pixels"] = str(describe.canary(both[1]))
+    canary = check.run(check.open_session(both[1]), phantom()[0])  # which a server tries at start
+    metadata["canary_tumour_pixels"] = str(np.count_nonzero(canary))
     content = graph.finish(quantised, minimum, metadata).SerializeToString()
-    digest = _write(content, out)
+    digest = hashlib.sha256(content).hexdigest()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files.write(out, content)
+    files.write(checksum, f"{digest}  {out.name}\n")
     print(f"check passed: {out}, {len(content) / 1e6:.1f} MB, sha256 {digest}")
     print(f"Dice {metadata['dice']}")
     print(f"serve it: MODEL={out} gunicorn serve.app:app")
@@ -110,19 +110,10 @@ def _run(arguments: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
-        return _run(arguments)
-    except (ValueError, UsageError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {files.reason(error)}", file=sys.stderr)
-        return 1
+        return cli.exit_code(lambda: _run(arguments))
     except RuntimeError as error:  # export.graph.ExportError, which cannot be imported so early
         print(f"check failed: {error}; nothing was written", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An ONNX graph that is put together of parts."""
+"""Putting an ONNX graph together."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,8 @@ class Graph:
 
     def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
         """One node; returns the name of its output."""
-        self.nodes.append(
-            helper.make_node(kind, inputs, [output], f"{kind}/{output}", **attributes)
-        )
+        node = helper.make_node(kind, inputs, [output], f"{kind}/{output}", **attributes)
+        self.nodes.append(node)
         return output
 
     def constant(self, name: str, value: np.ndarray) -> str:

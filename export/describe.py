@@ -5,13 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnx
-
-from export.check import open_session, run
 from export.graph import OPSET
 from serve import __version__, files
-from serve.phantom import phantom
 from train.dataset import Case
 from train.measured import Measured, Member, Unseen
 from train.operating_point import Calibration
@@ -64,10 +59,12 @@ def operating_points(path: Path | None, members: Sequence[Member], cases: Sequen
                 raise ValueError(f"{name} has no {', '.join(sorted(missing))}")
             if not 0 <= point["minimum_probability"] <= 1:
                 raise ValueError(f"{name} has a minimum_probability outside 0..1")
-        patients = f"{content['figures']['patients']} patients"
-        calibration = Calibration(**content["calibration"])
         found = Points(
-            calibration, table, content["operating_point"], patients, content["dice_by_fold"]
+            Calibration(**content["calibration"]),
+            table,
+            content["operating_point"],
+            f"{content['figures']['patients']} patients",
+            content["dice_by_fold"],
         )
         found.choose(None)
         return found
@@ -85,28 +82,20 @@ def trained_on(members: Sequence[Member], cases: Sequence[Case]) -> list[Case]:
     return [case for case in cases if case.hash in hashes] or list(cases)
 
 
-def canary(model: onnx.ModelProto) -> int:
-    """Tumour pixels of the file in the phantom that a server tries at its start."""
-    return int(np.count_nonzero(run(open_session(model), phantom()[0])))
-
-
 def metadata(members: Sequence[Member], points: Points, name: str, source: str) -> dict[str, str]:
     """The metadata_props; name: of the default operating point; source: of the INT8 ranges."""
 
     def facts(key: str) -> str:
-        return ", ".join(
-            dict.fromkeys(member.weights.facts.get(key, "unknown") for member in members)
-        )
+        return ", ".join(dict.fromkeys(m.weights.facts.get(key, "unknown") for m in members))
 
-    folds = sorted({m.identity["fold"] for m in members if m.identity["fold"] is not None})
+    folds = sorted({member.identity["fold"] for member in members})
     several = len(members) > 1
     dice = f"{dice_text(points.table[name])} at {name}, out of fold on {points.measured_on}"
     if several:
         dice += "; of the members, not of their average"
-    elif folds and str(folds[0]) in points.by_fold:
+    elif name == points.default and str(folds[0]) in points.by_fold:
         mean, error, patients = points.by_fold[str(folds[0])]
-        if name == points.default:
-            dice += f"; {mean:.4f} ± {error:.4f} on the {patients} patients of fold {folds[0]}"
+        dice += f"; {mean:.4f} ± {error:.4f} on the {patients} patients of fold {folds[0]}"
     return {
         "name": f"{NAME}-x{len(members)}-int8" if several else f"{NAME}-int8",
         "version": __version__,

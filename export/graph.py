@@ -19,11 +19,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.assembly import Graph
 from serve.phantom import phantom
-from train.detail import with_detail
 from train.network import UNet
 from train.operating_point import Calibration, mask
 from train.segmentation import AIR, Segmentation, full_resolution
-from train.slices import mean_of_slices
 
 OPSET = 20
 INPUT, OUTPUT, MINIMUM = "pixels", "mask", "minimum_probability"
@@ -52,12 +50,6 @@ class PixelsToMask(nn.Module):
         body, flipped, first, last = self.segmentation.prepare(uptake)
         return body, flipped, first, last, pixels.shape[1] - last
 
-    def merge(self, total: Tensor, body: Tensor) -> Tensor:
-        """The sum of all networks' logits of image and mirror image, and the body's columns of the
-        prepared image -> logits; as the end of Segmentation.logits, which the check compares."""
-        logits = with_detail(total / (2 * len(self.segmentation.networks)), body)
-        return mean_of_slices(logits) if self.segmentation.by_slices else logits
-
     def decide(self, logits: Tensor, flipped: Tensor, minimum: Tensor) -> Tensor:
         """1×1×H×W logits -> uint8 H×W, 255 = tumour, else 0."""
         logits = self.segmentation.upright.turn(logits, flipped)[0, 0]
@@ -72,37 +64,27 @@ class PixelsToMask(nn.Module):
 
 
 class _Part(nn.Module):
-    """One method of a module, to be traced by itself."""
+    """What a function does with a module, to be traced by itself."""
 
-    def __init__(self, method: Callable):
+    def __init__(self, module: nn.Module, function: Callable):
         super().__init__()
-        self.module, self.name = method.__self__, method.__name__
+        self.module, self.function = module, function
 
     def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return getattr(self.module, self.name)(*tensors)
+        return self.function(self.module, *tensors)
 
 
-class _View(nn.Module):
-    """One network, to be traced by itself."""
-
-    def __init__(self, network: UNet):
-        super().__init__()
-        self.network = network
-
-    def logits(self, body: Tensor) -> Tensor:
-        return full_resolution(self.network, body)
-
-
-def _trace(method: Callable, inputs: dict[str, Tensor], outputs: Sequence[str]) -> ModelProto:
-    """A method by torch.export. Height and width of images, the last dimensions of whatever is
-    larger than one value, stay free.
-    """
+def _trace(
+    module: nn.Module, function: Callable, inputs: dict[str, Tensor], outputs: Sequence[str]
+) -> ModelProto:
+    """By torch.export. Height and width of images, the last dimensions of whatever is larger than
+    one value, stay free."""
     free = torch.export.Dim.DYNAMIC
     shapes = [
         {i.ndim - 2: free, i.ndim - 1: free} if i.numel() > 1 else {} for i in inputs.values()
     ]
     return torch.onnx.export(
-        _Part(method).eval(),
+        _Part(module, function).eval(),
         tuple(inputs.values()),
         dynamo=True,
         opset_version=OPSET,
@@ -134,7 +116,7 @@ def _with_weights(traced: ModelProto, network: UNet) -> ModelProto:
     """
     own = ModelProto()
     own.CopyFrom(traced)
-    wanted = {f"module.network.{name}": value for name, value in network.named_parameters()}
+    wanted = {f"module.{name}": value for name, value in network.named_parameters()}
     for tensor in own.graph.initializer:
         if tensor.name in wanted:
             value = wanted.pop(tensor.name).detach().numpy()
@@ -151,17 +133,18 @@ def _joined(module: PixelsToMask) -> ModelProto:
     with torch.no_grad():
         body, flipped, *_ = module.prepare(pixels)
     networks = [_folded(network) for network in module.segmentation.networks]
-    prepare = _trace(module.prepare, {INPUT: pixels}, PREPARED)
+    prepare = _trace(module, PixelsToMask.prepare, {INPUT: pixels}, PREPARED)
     # With weights of its own: equal ones, as biases of zeros are, would be traced as one.
     template = copy.deepcopy(networks[0])
     generator = torch.Generator().manual_seed(0)
     for parameter in template.parameters():
         nn.init.normal_(parameter, std=0.1, generator=generator)
-    view = _trace(_View(template).logits, {"body": body}, ["logits"])
+    view = _trace(template, full_resolution, {"body": body}, ["logits"])
     # A tensor given twice would be traced as one input.
-    merge = _trace(module.merge, {"total": body.clone(), "body": body}, ["merged"])
-    decide = {"logits": body, "flipped": flipped, MINIMUM: module.minimum}
-    decide = _trace(module.decide, decide, [OUTPUT])
+    given = {"total": body.clone(), "body": body}
+    merge = _trace(module.segmentation, Segmentation.merge, given, ["merged"])
+    given = {"logits": body, "flipped": flipped, MINIMUM: module.minimum}
+    decide = _trace(module, PixelsToMask.decide, given, [OUTPUT])
 
     graph = Graph()
     image, turned, first, last, behind = graph.part(prepare, "prepare", {INPUT: INPUT})
@@ -174,8 +157,8 @@ def _joined(module: PixelsToMask) -> ModelProto:
         views += graph.part(own, f"{name}/image", {"body": cut}, name)
         (seen,) = graph.part(own, f"{name}/mirror", {"body": mirror}, name)
         views.append(graph.mirrored(seen, f"{name}/mirrored"))
-    total = views[0]
-    for i, one in enumerate(views[1:]):
+    total, *others = views
+    for i, one in enumerate(others):
         total = graph.add("Add", [total, one], f"total-{i}")
     (merged,) = graph.part(merge, "merge", {"total": total, "body": cut})
     nothing = graph.constant("nothing", np.zeros(3, np.int64))
@@ -185,17 +168,11 @@ def _joined(module: PixelsToMask) -> ModelProto:
     inputs = {"logits": padded, "flipped": turned, MINIMUM: MINIMUM}
     (mask,) = graph.part(decide, "decide", inputs)
     graph.add("Identity", [mask], OUTPUT)
-    minimum = [value for value in decide.graph.input if value.name == MINIMUM]
-    whole = helper.make_graph(
-        graph.nodes,
-        "pixels_to_mask",
-        [*prepare.graph.input, *minimum],
-        decide.graph.output,
-        list(graph.tensors.values()),
-    )
-    return helper.make_model(
-        whole, opset_imports=prepare.opset_import, ir_version=prepare.ir_version
-    )
+    inputs = [*prepare.graph.input, *(v for v in decide.graph.input if v.name == MINIMUM)]
+    tensors = list(graph.tensors.values())
+    whole = helper.make_graph(graph.nodes, "pixels_to_mask", inputs, decide.graph.output, tensors)
+    versions = {"opset_imports": prepare.opset_import, "ir_version": prepare.ir_version}
+    return helper.make_model(whole, **versions)
 
 
 def to_onnx(module: PixelsToMask) -> ModelProto:

@@ -11,13 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
+from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from export.graph import INPUT, MINIMUM
@@ -33,7 +27,7 @@ IMAGES = 48
 """That ranges are measured on."""
 
 
-class _Feeds(CalibrationDataReader):
+class _Feeds(quantization.CalibrationDataReader):
     def __init__(self, images: Sequence[np.ndarray]):
         self._feeds = ({INPUT: pixels, MINIMUM: np.array(0, np.float32)} for pixels in images)
 
@@ -64,17 +58,17 @@ def quantise(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> onnx.Model
         plain, prepared, quantised = (Path(folder) / f"{i}.onnx" for i in range(3))
         onnx.save(model, plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True, skip_optimization=True)
-        quantize_static(
+        quantization.quantize_static(
             prepared,
             quantised,
             _Feeds(images),
-            quant_format=QuantFormat.QDQ,
+            quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
             nodes_to_exclude=kept_in_float(model),
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
         )
         return onnx.load(quantised)
 

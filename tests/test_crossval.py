@@ -21,7 +21,7 @@ def folder(tmp_path_factory) -> Path:
 
 def _run(folder: Path, *more: str, budget: tuple[str, ...] = ("--steps", "1"), **other: str) -> int:
     paths = options_in(folder, **{"data": "data", "out": "runs"} | other)
-    return crossval.main([*paths, "--config", "tiny", *budget, *more])
+    return crossval.main([*paths, "--config", "fine-tune", *budget, *more])
 
 
 def test_each_fold_is_trained_with_each_seed(folder):
@@ -65,7 +65,7 @@ def test_what_was_interrupted_is_resumed(folder):
 def test_runs_of_other_settings_are_not_taken_for_done(folder, capsys):
     assert _run(folder, "--folds", "0", budget=("--steps", "2")) == 2
     assert "steps is 1, not 2; choose another --out" in capsys.readouterr().err
-    assert _run(folder, "--folds", "0", "--config", "fine-tune") == 2
+    assert _run(folder, "--folds", "0", "--config", "recipe") == 2
     assert "choose another --out" in capsys.readouterr().err
 
 

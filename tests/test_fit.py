@@ -15,11 +15,10 @@ import torch
 from PIL import Image
 
 from tests.folders import draw_data, save_rgba
+from tests.tiny import TINY
 from train import cli, dataset, fit, weights
-from train.config import CONFIGURATIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
-TINY = CONFIGURATIONS["tiny"]
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +211,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(stopped, content, capsys):
 
 def test_kill_9_loses_at_most_the_epoch_under_way(data, tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "train.fit", "--data", str(data), "--out", str(out)]
+    command = [sys.executable, "-m", "tests.tiny", "--data", str(data), "--out", str(out)]
     command += ["--config", "tiny"]
     killed = subprocess.Popen(
         [*command, "--steps", "2000"], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=-3
@@ -284,7 +283,7 @@ def test_it_says_what_it_does_before_the_first_step(data, tmp_path, capsys):
     ("flags", "precision"), [("fpu amx_bf16 x", "bfloat16"), ("fpu avx512f", "float32")]
 )
 def test_the_precision_is_what_the_cpu_is_fast_in(flags, precision, monkeypatch):
-    monkeypatch.setattr(cli.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(cli.Path, "read_text", lambda path: f"flags : {flags}\n")
     arguments = fit._parser().parse_args(["--out", "x", "--steps", "1"])
     assert cli.settings_of(arguments)["precision"] == precision

@@ -24,7 +24,7 @@ def test_what_is_resumed_counts_only_its_own_steps_for_the_time_left(capsys, mon
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     with Progress("training", 100, "%", done=50) as bar:
         clock[0] = 60
-        bar.add(10)
+        bar.to(60)
     assert capsys.readouterr().err == "training: 60 of 100 %, about 4.0 min left\n"
 
 

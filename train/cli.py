@@ -5,8 +5,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from serve import files
 from serve.errors import UsageError
 from train.config import CONFIGURATIONS, PRECISIONS
@@ -25,6 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def bfloat16_pays() -> bool:
     """Whether the GPU, or without one the CPU, computes in bfloat16 faster than in float32."""
+    import torch  # here, as commands that share the rest need none for --help
+
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
@@ -42,7 +42,9 @@ def settings_of(arguments: argparse.Namespace) -> dict:
     return settings | {"precision": arguments.precision or PRECISIONS[bfloat16_pays()]}
 
 
-def exit_code(work: Callable[[], int], interrupted: Callable[[], str]) -> int:
+def exit_code(
+    work: Callable[[], int], interrupted: Callable[[], str] = lambda: "nothing was written"
+) -> int:
     """Do the work and return its exit code; what goes wrong is one line, and its code."""
     try:
         return work()

@@ -15,13 +15,6 @@ CONFIGURATIONS: dict[str, dict] = {
         "learning_rate": 1e-3,
         "encoder_rate": 0.5,
     },
-    # Learns next to nothing; to try a whole chain of commands in a minute.
-    "tiny": {
-        "steps_per_epoch": 2,
-        "patients_per_batch": 2,
-        "controls_per_batch": 1,
-        "scales": ((1.0, 0.25),),
-    },
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from serve import contract
 from serve.folders import Listing, list_images
 from serve.labels import decode_label
-from train.progress import Progress
+from train.progress import over
 
 FOLDS = 5
 MOST_FAULTS_SHOWN = 10
@@ -117,13 +117,11 @@ def load(root: Path, note: Callable[[str], None] | None = None) -> list[Case]:
             "patients/imgs, patients/labels and controls/imgs of the DM-i-AI-2023 repository"
         )
     cases = []
-    with Progress("reading images", len(pairs), "images") as progress:
-        for image, label in pairs:
-            try:
-                cases.append(_read_case(image, label))
-            except DataError as error:
-                faults.append(str(error))
-            progress.add(1)
+    for image, label in over(pairs, "reading images", "images"):
+        try:
+            cases.append(_read_case(image, label))
+        except DataError as error:
+            faults.append(str(error))
     if faults:
         more = len(faults) - MOST_FAULTS_SHOWN
         shown = faults[:MOST_FAULTS_SHOWN] + ([f"... and {more} more"] if more > 0 else [])

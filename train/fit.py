@@ -19,29 +19,13 @@ import torch
 
 from serve import contract, files
 from serve.errors import UsageError
-from train import (
-    augment,
-    canonical,
-    checkpoint,
-    cli,
-    dataset,
-    plots,
-    pretrained,
-    slices,
-    weights,
-)
+from train import augment, canonical, checkpoint, cli, dataset, plots, pretrained, slices, weights
 from train.batches import Batches
 from train.config import Config
+from train.lesion_metrics import FAILURE
 from train.network import UNet
-from train.optimiser import (
-    average_of,
-    bce_and_dice,
-    learning_rate_at,
-    optimiser_of,
-    scale_at,
-    step,
-)
-from train.progress import Progress
+from train.optimiser import average_of, bce_and_dice, learning_rate_at, optimiser_of, scale_at, step
+from train.progress import Progress, over
 from train.provenance import source_commit
 from train.segmentation import Segmentation
 from train.synthesis import Donor
@@ -49,8 +33,6 @@ from train.synthesis import Donor
 LONGEST_EPOCH = 600.0
 """Seconds after which an epoch ends: a checkpoint follows each epoch, and what came after the last
 one is lost when a run is stopped."""
-FAILURE = 0.1
-"""A patient with a Dice below this counts as a failure."""
 OF_THIS_MACHINE = ("data", "start_from")
 """Settings that are paths; hashes among the facts identify what was there."""
 
@@ -154,11 +136,9 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
                 bar.to(done, step=str(steps), loss=f"{np.mean(losses[-50:]):.3f}")
 
         predicted = []
-        with Progress("validation", len(judged), "patients") as bar:
-            for case in judged:
-                mask = segmentation.of_image(case.uptake) > 0
-                predicted.append((case, mask, contract.dice(case.truth, mask)))
-                bar.to(len(predicted))
+        for case in over(judged, "validation", "patients"):
+            mask = segmentation.of_image(case.uptake) > 0
+            predicted.append((case, mask, contract.dice(case.truth, mask)))
         dice = np.array([of_one for _, _, of_one in predicted])
         row = {
             "epoch": len(log) + 1,

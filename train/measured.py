@@ -9,18 +9,10 @@ import numpy as np
 import torch
 
 from serve import contract
-from train import dataset, weights
+from train import dataset, operating_point, weights
 from train.dataset import Case
-from train.operating_point import (
-    DEFAULT,
-    SPECIFICITY,
-    Calibration,
-    Histograms,
-    mask,
-    minimum_probability,
-    reached,
-)
-from train.progress import Progress
+from train.operating_point import DEFAULT, SPECIFICITY, Calibration, Histograms
+from train.progress import over
 from train.provenance import sha256
 from train.robustness import VARIANTS
 from train.segmentation import Segmentation, ensemble
@@ -39,15 +31,10 @@ class Member:
     sha256: str
 
     @property
-    def identity(self) -> dict[str, str | int | None]:
+    def identity(self) -> dict[str, str | int]:
         """JSON values: file, fold, seed, sha256."""
-        fold, seed = (self.weights.facts.get(name, "") for name in ("fold", "seed"))
-        return {
-            "file": self.path.name,
-            "fold": int(fold) if fold.isdigit() else None,
-            "seed": int(seed) if seed.isdigit() else None,
-            "sha256": self.sha256,
-        }
+        numbers = {name: int(self.weights.facts[name]) for name in ("fold", "seed")}
+        return {"file": self.path.name, **numbers, "sha256": self.sha256}
 
     @property
     def trained_on(self) -> set[str]:
@@ -65,8 +52,8 @@ def load_members(paths: Sequence[Path]) -> list[Member]:
         found += [file for file in inside if file not in found]
     members = [Member(path, weights.load(path), sha256(path)) for path in found]
     for member in members:
-        if "trained_on" not in member.weights.facts:
-            raise ValueError(f"{member.path}: does not list the images it was trained on")
+        if missing := {"fold", "seed", "trained_on"} - member.weights.facts.keys():
+            raise ValueError(f"{member.path}: has no {min(missing)} among its facts; train again")
     if len({member.sha256 for member in members}) < len(members):
         raise ValueError("two of the weights files are the same network; give each one once")
     return members
@@ -82,9 +69,7 @@ class OperatingPoints:
     def mask(self, logits: np.ndarray, name: str) -> np.ndarray:
         """float32 H×W logits -> bool H×W."""
         minimum = torch.tensor(self.minimum[name], dtype=torch.float32)
-        return mask(
-            torch.from_numpy(np.ascontiguousarray(logits)), self.calibration, minimum
-        ).numpy()
+        return operating_point.mask(torch.from_numpy(logits), self.calibration, minimum).numpy()
 
 
 class Unseen:
@@ -92,19 +77,18 @@ class Unseen:
 
     def __init__(self, members: Sequence[Member], cases: Sequence[Case]) -> None:
         """Raises ValueError where there are fewer than two such patients."""
-        hashes = {case.name: case.hash for case in cases}
         trained_on = [member.trained_on for member in members]
-        by = {
-            case.name: tuple(i for i, of in enumerate(trained_on) if hashes[case.name] not in of)
-            for case in cases
+        self.members, self.hashes = list(members), {case.name: case.hash for case in cases}
+        self._by = {
+            name: tuple(i for i, of in enumerate(trained_on) if own not in of)
+            for name, own in self.hashes.items()
         }
-        self.cases = [case for case in cases if by[case.name]]
+        self.cases = [case for case in cases if self._by[case.name]]
         if sum(case.is_patient for case in self.cases) < 2:
             raise ValueError(
                 f"{len(cases) - len(self.cases)} of {len(cases)} images were trained on by every "
                 "network; at least two patients that were not are needed to measure anything"
             )
-        self.members, self.hashes, self._by = list(members), hashes, by
         self._ensembles: dict[tuple[int, ...], Segmentation] = {}
         dealt = dataset.folds(self.cases)
         self.part = np.array([dealt[case.name] for case in self.cases])
@@ -129,35 +113,36 @@ class Measured:
 
     def __init__(self, unseen: Unseen) -> None:
         self.unseen, self.cases = unseen, unseen.cases
-        self.logits: list[np.ndarray] = []
-        with Progress("predicting", len(self.cases), "images") as progress:
-            for case in self.cases:
-                self.logits.append(unseen.predict(case, case.uptake))
-                progress.to(len(self.logits))
+        images = over(self.cases, "predicting", "images")
+        self.logits = [unseen.predict(case, case.uptake) for case in images]
         pairs = zip(self.logits, self.cases, strict=True)
         self.histograms = Histograms.of([(z, c.truth) for z, c in pairs if c.is_patient])
-        self.reached = np.array([reached(logits) for logits in self.logits])
+        self.reached = np.array([operating_point.reached(logits) for logits in self.logits])
         controls = int((~unseen.patient).sum())
         self.names = list(SPECIFICITY) if controls >= FEWEST_CONTROLS else ["sensitive"]
         self.default = DEFAULT if DEFAULT in self.names else self.names[0]
         self.points = self._fit(np.full(len(self.cases), True))
-        parts = range(dataset.FOLDS)
-        nested = [self._fit(unseen.part != part) for part in parts]
+        nested = [self._fit(unseen.part != part) for part in range(dataset.FOLDS)]
         self.nested = [nested[part] for part in unseen.part]
         """Of each case, fitted without its part."""
 
     def _fit(self, chosen: np.ndarray) -> OperatingPoints:
         patient = self.unseen.patient
         controls = self.reached[chosen & ~patient]
-        return OperatingPoints(
-            self.histograms.where(chosen[patient]).calibrate(),
-            {name: minimum_probability(controls, SPECIFICITY[name]) for name in self.names},
-        )
+        least = operating_point.minimum_probability
+        minimum = {name: least(controls, SPECIFICITY[name]) for name in self.names}
+        return OperatingPoints(self.histograms.where(chosen[patient]).calibrate(), minimum)
 
     def masks(self, name: str) -> list[np.ndarray]:
         """bool H×W of each case at the nested operating point."""
         pairs = zip(self.logits, self.nested, strict=True)
         return [points.mask(logits, name) for logits, points in pairs]
+
+    def above(self, threshold: float) -> list[np.ndarray]:
+        """bool H×W of each case: what has a higher probability by the nested calibration."""
+        pairs = zip(map(torch.from_numpy, self.logits), self.nested, strict=True)
+        probabilities = (operating_point.calibrated(z, of.calibration) for z, of in pairs)
+        return [(probability > threshold).numpy() for probability in probabilities]
 
     def dice(self, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Of each patient, float P."""
@@ -170,39 +155,28 @@ class Measured:
         table = {}
         for name in self.names:
             masks = self.masks(name)
-            dice = self.dice(masks)
-            table[name] = {
-                "minimum_probability": self.points.minimum[name],
-                "dice": round(float(dice.mean()), 4),
-                "dice_standard_error": round(standard_error(dice), 4),
-            }
-            controls = [
-                not m.any() for m, c in zip(masks, self.cases, strict=True) if not c.is_patient
-            ]
-            if controls:
-                table[name]["specificity"] = round(float(np.mean(controls)), 4)
+            dice, error = mean_and_error(self.dice(masks))
+            table[name] = {"minimum_probability": self.points.minimum[name]}
+            table[name] |= {"dice": dice, "dice_standard_error": error}
+            empty = ~np.array([drawn.any() for drawn in masks])[~self.unseen.patient]
+            if empty.size:
+                table[name]["specificity"] = round(float(empty.mean()), 4)
         return table
 
     def robustness(self) -> dict[str, list[float]]:
         """Of each variant the mean Dice that patients lose by it, and its standard error."""
         plain = self.dice(self.masks(self.default))
-        indices = np.flatnonzero(self.unseen.patient)
+        indices = over(np.flatnonzero(self.unseen.patient), "robustness", "patients")
         lost = {name: [] for name in VARIANTS}
-        with Progress("robustness", len(indices) * len(VARIANTS), "images") as progress:
-            for i, before in zip(indices, plain, strict=True):
-                case = self.cases[i]
-                for name, change in VARIANTS.items():
-                    uptake, truth = change(case.uptake, case.truth)
-                    logits = self.unseen.predict(case, uptake)
-                    after = contract.dice(truth, self.nested[i].mask(logits, self.default))
-                    lost[name].append(before - after)
-                    progress.to(sum(map(len, lost.values())))
-        return {
-            name: [round(float(np.mean(of)), 4), round(standard_error(np.array(of)), 4)]
-            for name, of in lost.items()
-        }
+        for i, before in zip(indices, plain, strict=True):
+            case = self.cases[i]
+            for name, change in VARIANTS.items():
+                uptake, truth = change(case.uptake, case.truth)
+                drawn = self.nested[i].mask(self.unseen.predict(case, uptake), self.default)
+                lost[name].append(before - contract.dice(truth, drawn))
+        return {name: mean_and_error(np.array(of)) for name, of in lost.items()}
 
 
-def standard_error(values: np.ndarray) -> float:
-    """Of the mean of float P, P >= 2."""
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
+def mean_and_error(values: np.ndarray) -> list[float]:
+    """Of float P, P >= 2: the mean and its standard error, to four digits."""
+    return [round(float(x), 4) for x in (values.mean(), values.std(ddof=1) / len(values) ** 0.5)]

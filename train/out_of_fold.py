@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 
 from serve import files
-from serve.errors import UsageError
-from train import dataset, results_page
+from train import cli, dataset, plots, results_page
 from train.measured import Measured, Unseen, load_members
 from train.results import as_json, collect
 
@@ -49,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
     files.write(outputs[0], as_json(content))
     text = results_page.as_markdown(content)
     files.write(outputs[1], text)
-    results_page.plot(content, outputs[2])
+    plots.froc_curve(content["froc"], outputs[2])
     print(text)
     for path in outputs:
         print(f"written: {path}")
@@ -58,17 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    try:
-        return _run(arguments)
-    except (ValueError, UsageError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {files.reason(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return 130
+    return cli.exit_code(lambda: _run(arguments))
 
 
 if __name__ == "__main__":

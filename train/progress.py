@@ -2,13 +2,15 @@
 
 import sys
 import time
-from typing import Self
+from collections.abc import Iterator, Sequence
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
 LINE_EVERY = 30.0
 """Seconds between two lines in a file."""
 BAR = "{l_bar}{bar}| {n:.4g}/{total:.4g} {unit} [{elapsed}<{remaining}{postfix}]"
+T = TypeVar("T")
 
 
 class Progress:
@@ -19,8 +21,7 @@ class Progress:
             desc=what, total=total, unit=unit, initial=done, leave=False, disable=None,
             bar_format=BAR, dynamic_ncols=True,
         )  # fmt: skip
-        self.what, self.total, self.unit = what, total, unit
-        self.first = self.done = done
+        self.what, self.total, self.unit, self.first = what, total, unit, done
         self.since, self.line = time.monotonic(), float("-inf")
 
     def __enter__(self) -> Self:
@@ -29,13 +30,9 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def add(self, more: float) -> None:
-        """So much more is done."""
-        self.to(self.done + more)
-
     def to(self, done: float, **figures: str) -> None:
         """So much is done in all; figures: what to show beside it, such as loss="0.312"."""
-        now, self.done = time.monotonic(), done
+        now = time.monotonic()
         if not self.bar.disable:
             self.bar.set_postfix(figures, refresh=False)
             self.bar.update(done - self.bar.n)
@@ -47,3 +44,11 @@ class Progress:
                 left = (now - self.since) / (done - self.first) * (self.total - done)
                 parts.append(f"about {left / 60:.1f} min left")
             print(", ".join(parts), file=sys.stderr, flush=True)
+
+
+def over(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
+    """The items, each of which is one unit and done when the next is asked for."""
+    with Progress(what, len(items), unit) as progress:
+        for done, item in enumerate(items, start=1):
+            yield item
+            progress.to(done)

@@ -55,7 +55,11 @@ class Segmentation(nn.Module):
         for network in self.networks:
             views.append(full_resolution(network, body))
             views.append(full_resolution(network, body.flip(3)).flip(3))
-        logits = with_detail(sum(views) / len(views), body)
+        return self.merge(sum(views), body)
+
+    def merge(self, total: Tensor, body: Tensor) -> Tensor:
+        """The sum of all networks' logits of image and mirror image, and the image -> logits."""
+        logits = with_detail(total / (2 * len(self.networks)), body)
         return mean_of_slices(logits) if self.by_slices else logits
 
     def forward(self, uptake: Tensor) -> Tensor:
