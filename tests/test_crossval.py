@@ -107,5 +107,5 @@ def test_there_is_at_least_one_run_at_a_time(folder, name, capsys):
 
 
 def test_a_missing_budget_is_refused(folder, capsys):
-    assert _run(folder, budget=()) == 2
+    assert _run(folder, "--config", "recipe", budget=()) == 2
     assert "give one budget above zero" in capsys.readouterr().err
