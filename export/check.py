@@ -19,10 +19,8 @@ SIZES = ((1, 1), (1, 400), (64, 64), (98, 131), (426, 400), (489, 400), (991, 40
 MOST_FLIPPED = 1e-4
 """Share of mask pixels that may differ between torch and float32 in a phantom, one pixel at least:
 rounding right at the threshold."""
-LEAST_AGREEMENT = 0.97
-"""Mean Dice between the masks of float32 and INT8 in what is compared."""
-MOST_LOST = 0.005
-"""Mean Dice that INT8 may lose against float32 on patients."""
+LEAST_AGREEMENT = 0.97  # mean Dice between the masks of float32 and INT8 in what is compared
+MOST_LOST = 0.005  # mean Dice that INT8 may lose against float32 on patients
 MOST_PATIENTS = 48
 FEWEST_PIXELS = 50
 """Of tumour in a phantom for its masks of float32 and INT8 to be compared: in fewer, the Dice hangs

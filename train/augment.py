@@ -13,12 +13,10 @@ WINDOW = (512, 256)
 """Height and width in pixels of what the network sees in training; multiples of its stride."""
 SOURCE_HEIGHT = 640
 """Rows cut from a tall image before it is warped, so that rotation finds its neighbours."""
-ANGLE = 15.0
-"""Degrees by which images are rotated at most, either way."""
+ANGLE = 15.0  # degrees by which images are rotated at most, either way
 ZOOM, STRETCH = 0.28, 0.1
 """Largest logarithm of the factor of both sides, and of width against height."""
-SHIFT = (16.0, 24.0)
-"""Pixels to the side, and up or down."""
+SHIFT = (16.0, 24.0)  # pixels to the side, and up or down
 MIRRORED, FLIPPED = 0.5, 0.05
 """Shares of images. Flipped ones are normalised before the network; a few are misjudged."""
 GAMMA, GAIN = (0.74, 1.35), (0.7, 1.57)

@@ -14,15 +14,12 @@ from train.dataset import Case
 
 LEAST_IMPULSE = 40 / 255
 """How much a pixel of salt or pepper stands out from its neighbours' median, at least."""
-ROWS, COLUMNS = 16, 8
-"""Of the thumbnail that tells which way up a body is."""
-CELL = 8
-"""Pixels, in each direction, whose mean is taken before the thumbnail is made."""
+ROWS, COLUMNS = 16, 8  # of the thumbnail that tells which way up a body is
+CELL = 8  # pixels, in each direction, whose mean is taken before the thumbnail is made
 RIDGE = 0.1
 BUSY, BUSY_PIXELS = 10 / 255, 6
 """A column belongs to the body if so many pixels have more than that uptake."""
-MARGIN = 8
-"""Columns of air that are kept on either side."""
+MARGIN = 8  # columns of air that are kept on either side
 
 
 def _median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

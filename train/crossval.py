@@ -23,8 +23,7 @@ from train.config import Config
 from train.progress import Progress
 
 LOG = "fit.log"
-POLL = 0.5
-"""Seconds."""
+POLL = 0.5  # seconds
 
 
 def check_same(folder: Path, wanted: Config) -> None:

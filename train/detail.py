@@ -8,12 +8,9 @@ numbers were chosen on out-of-fold patients, among many that do about as well.
 import torch.nn.functional as F
 from torch import Tensor
 
-SURROUNDINGS = 5
-"""Height and width in pixels, odd."""
-UPTAKE = 3.0
-"""Logits that an uptake of 1 counts for beside them."""
-LEAST = -4.0
-"""Lower logits count as this one: what is most likely healthy becomes no sharper."""
+SURROUNDINGS = 5  # height and width in pixels, odd
+UPTAKE = 3.0  # logits that an uptake of 1 counts for beside them
+LEAST = -4.0  # lower logits count as this one: what is most likely healthy becomes no sharper
 
 
 def with_detail(logits: Tensor, uptake: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 TOUCHING = np.ones((3, 3))
-FAILURE = 0.1
-"""A patient with a Dice below this counts as a failure."""
+FAILURE = 0.1  # a patient with a Dice below this counts as a failure
 
 
 def lesions(truth: np.ndarray, mask: np.ndarray) -> tuple[list[int], list[bool], int]:

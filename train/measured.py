@@ -18,8 +18,7 @@ from train.robustness import VARIANTS
 from train.segmentation import Segmentation, ensemble
 from train.weights import Weights
 
-FEWEST_CONTROLS = 10
-"""With fewer there is only the operating point that needs none."""
+FEWEST_CONTROLS = 10  # with fewer there is only the operating point that needs none
 
 
 @dataclass(frozen=True)

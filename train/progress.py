@@ -7,8 +7,7 @@ from typing import Self, TypeVar
 
 from tqdm import tqdm
 
-LINE_EVERY = 30.0
-"""Seconds between two lines in a file."""
+LINE_EVERY = 30.0  # seconds between two lines in a file
 BAR = "{l_bar}{bar}| {n:.4g}/{total:.4g} {unit} [{elapsed}<{remaining}{postfix}]"
 T = TypeVar("T")
 

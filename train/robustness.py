@@ -6,8 +6,7 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-SALT_AND_PEPPER = 0.06
-"""Share of pixels that are set to black or white."""
+SALT_AND_PEPPER = 0.06  # share of pixels that are set to black or white
 Pair = tuple[np.ndarray, np.ndarray]
 
 

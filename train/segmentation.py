@@ -14,8 +14,7 @@ from train.network import STRIDE, UNet
 from train.slices import mean_of_slices
 from train.weights import Weights
 
-AIR = -1e4
-"""Logit of tumour where there is no body: a probability of 0 whatever the calibration."""
+AIR = -1e4  # logit of tumour where there is no body: a probability of 0 whatever the calibration
 
 
 def full_resolution(network: nn.Module, uptake: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROWS = 3
-"""Of two slices: one has a pair of them, the other the third."""
+ROWS = 3  # of two slices: one has a pair of them, the other the third
 
 
 def same_slice(height: int) -> Tensor:

@@ -15,17 +15,14 @@ from scipy import ndimage
 
 from train.dataset import Case
 
-HALO = 3
-"""Pixels around the label that move along, so that the lesion keeps its soft edge."""
+HALO = 3  # pixels around the label that move along, so that the lesion keeps its soft edge
 MOST_LESIONS = 40
 BODY_UPTAKE = 20
 SCALES = (0.7, 1.4)
 GAINS = (0.6, 1.3)
 ROW_JITTER, COLUMN_JITTER = 15.0, 10.0
-ANYWHERE = 0.2
-"""Share of lesions put anywhere in the body instead of where the donor had them."""
-CUT = (0.15, 0.85)
-"""Between which shares of the shorter image's height two people are mixed."""
+ANYWHERE = 0.2  # share of lesions put anywhere in the body instead of where the donor had them
+CUT = (0.15, 0.85)  # between which shares of the shorter image's height two people are mixed
 
 
 @dataclass(frozen=True, eq=False)

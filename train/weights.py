@@ -17,12 +17,9 @@ from serve import files
 from train.canonical import Upright
 from train.network import UNet
 
-UPRIGHT = "upright"
-"""Name of the tensor that the network's Upright needs."""
-FACTS = "facts"
-"""Name of the entry of the file's metadata that holds the facts, as JSON."""
-_COUNTERS = "num_batches_tracked"
-"""Of batch norms; nothing uses them."""
+UPRIGHT = "upright"  # name of the tensor that the network's Upright needs
+FACTS = "facts"  # name of the entry of the file's metadata that holds the facts, as JSON
+_COUNTERS = "num_batches_tracked"  # of batch norms; nothing uses them
 
 
 @dataclass(frozen=True)
