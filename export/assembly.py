@@ -27,8 +27,7 @@ class Graph:
         self, traced: ModelProto, prefix: str, inputs: dict[str, str], weights: str = ""
     ) -> list[str]:
         """A copy of a traced part, whose initializers are those of the prefix `weights` where that
-        is given; inputs: what each of its inputs is. Returns the names of its outputs.
-        """
+        is given; inputs: what each of its inputs is. Returns the names of its outputs."""
         names = dict(inputs)
         for tensor in traced.graph.initializer:
             names[tensor.name] = f"{weights or prefix}/{tensor.name}"

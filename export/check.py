@@ -111,10 +111,8 @@ def judge(rows: Sequence[Row]) -> None:
 
 
 def on_patients(float32: onnx.ModelProto, int8: onnx.ModelProto, cases: Sequence[Case]) -> str:
-    """Compare both files on up to MOST_PATIENTS patients; return the result in one line.
-
-    Raises ExportError where INT8 loses too much.
-    """
+    """Compare both files on up to MOST_PATIENTS patients; return the result in one line. Raises
+    ExportError where INT8 loses too much."""
     patients = [case for case in cases if case.is_patient]
     patients = patients[:: -(-len(patients) // MOST_PATIENTS)]
     sessions = [open_session(model) for model in (float32, int8)]

@@ -38,9 +38,7 @@ class Points:
 
 def operating_points(path: Path | None, members: Sequence[Member], cases: Sequence[Case]) -> Points:
     """Read from out_of_fold.json, or without it fitted on the cases that some member has not seen.
-
-    Raises ValueError where the file is something else, or there is nothing to fit on.
-    """
+    Raises ValueError where the file is something else, or there is nothing to fit on."""
     if path is None and not cases:
         raise ValueError(
             "give --data, so that the operating points can be fitted on images that the networks "

@@ -33,10 +33,8 @@ class ExportError(RuntimeError):
 
 
 class PixelsToMask(nn.Module):
-    """Everything between the PNG that comes in and the PNG that goes out.
-
-    minimum: the default minimum probability, in 0..1.
-    """
+    """Everything between the PNG that comes in and the PNG that goes out. minimum: the default
+    minimum probability, in 0..1."""
 
     def __init__(self, segmentation: Segmentation, calibration: Calibration, minimum: float):
         super().__init__()
@@ -96,10 +94,8 @@ def _trace(
 
 
 def _folded(network: UNet) -> UNet:
-    """A copy with each batch norm folded into the convolution before it.
-
-    onnxsim could do that as well, but not without a copy of the weights for image and mirror image.
-    """
+    """A copy with each batch norm folded into the convolution before it. onnxsim could do that as
+    well, but not without a copy of the weights for image and mirror image."""
     network = copy.deepcopy(network).eval()
     for parent in network.modules():
         for (name, first), (behind, second) in itertools.pairwise(parent.named_children()):
@@ -110,10 +106,8 @@ def _folded(network: UNet) -> UNet:
 
 
 def _with_weights(traced: ModelProto, network: UNet) -> ModelProto:
-    """The trace of another network with the weights of this one, both folded.
-
-    Raises ExportError where the trace holds weights under other names.
-    """
+    """The trace of another network with the weights of this one, both folded. Raises ExportError
+    where the trace holds weights under other names."""
     own = ModelProto()
     own.CopyFrom(traced)
     wanted = {f"module.{name}": value for name, value in network.named_parameters()}
@@ -176,10 +170,8 @@ def _joined(module: PixelsToMask) -> ModelProto:
 
 
 def to_onnx(module: PixelsToMask) -> ModelProto:
-    """Trace, join, simplify. The minimum probability is an input without a default.
-
-    Raises ExportError.
-    """
+    """Trace, join, simplify. The minimum probability is an input without a default. Raises
+    ExportError."""
     model, simplified = onnxsim.simplify(_joined(module))
     if not simplified:
         raise ExportError("the simplified graph does not compute what the traced one does")

@@ -73,10 +73,8 @@ def quantise(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> onnx.Model
 
 
 def images(cases: Sequence[Case]) -> tuple[list[np.ndarray], str]:
-    """Grey images to measure ranges on, chosen by a fixed seed, and what they are.
-
-    cases: training images; without any, phantoms are taken.
-    """
+    """Grey images to measure ranges on, chosen by a fixed seed, and what they are. cases: training
+    images; without any, phantoms are taken."""
     if not cases:
         seeds = range(IMAGES // 2)
         return [phantom(seed=seed)[0] for seed in seeds], f"{len(seeds)} phantoms"

@@ -31,8 +31,7 @@ def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, 
     """Cut at most SOURCE_HEIGHT rows; return uint8 2×h×w (uptake, truth × 255) and a centre.
 
     The centre (row, column in the cut) is where the window goes. In a tall image, it is a tumour
-    pixel's row two times out of three, so that legs do not crowd out lesions.
-    """
+    pixel's row two times out of three, so that legs do not crowd out lesions."""
     height, width = case.uptake.shape
     row = height / 2
     if height > WINDOW[0]:
@@ -50,10 +49,8 @@ def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, 
 
 
 def source(cases: list[Case], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """What `vary` warps: uint8 N×2×h×w (uptake, truth × 255) and float32 N×2 centres.
-
-    Images of different sizes are filled up with zeros below and to the right.
-    """
+    """What `vary` warps: uint8 N×2×h×w (uptake, truth × 255) and float32 N×2 centres. Images of
+    different sizes are filled up with zeros below and to the right."""
     cuts = [cut(case, rng) for case in cases]
     height = max(planes.shape[1] for planes, _ in cuts)
     width = max(planes.shape[2] for planes, _ in cuts)
@@ -132,8 +129,7 @@ def vary(
     Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and truth in 0..1 (tumour's share of the
     pixel), with H×W = WINDOW × scale: the same field of view whatever the scale, which must keep
     both sides multiples of the network's stride. Every random number comes from `generator` (a CPU
-    generator, so that CPU and CUDA draw the same).
-    """
+    generator, so that CPU and CUDA draw the same)."""
     count, _, height, width = planes.shape
     maps = window_maps(centres, (height, width), generator).to(device)
     size = [round(side * scale) for side in WINDOW]

@@ -24,8 +24,7 @@ def draw_cases(
     """One batch of patients and controls: some mixed from two, some with transplanted lesions.
 
     A patient may be mixed with anyone, a control with controls only. Without controls, patients
-    take their place.
-    """
+    take their place."""
     others = controls or patients
     counts = config.patients_per_batch, config.controls_per_batch
     shares = config.transplants_onto_patients, config.transplants_onto_controls
@@ -47,8 +46,7 @@ class Batches(Dataset):
     """One batch for each step of an epoch: what `augment.source` gives, and a seed for the rest.
 
     All randomness of a step follows from its number and the run's seed: resuming needs no
-    generator's state.
-    """
+    generator's state."""
 
     def __init__(
         self,

@@ -30,8 +30,7 @@ def without_impulses(uptake: Tensor) -> Tensor:
     """N×1×H×W uptake in 0..1 -> the same with salt and pepper replaced.
 
     Only pixels at 0 or 1 that stand out by LEAST_IMPULSE are touched. They take the median of
-    three columns of the medians of three rows, which is cheaper than that of all nine.
-    """
+    three columns of the medians of three rows, which is cheaper than that of all nine."""
     x = F.pad(uptake, (1, 1, 1, 1), mode="replicate")
     x = _median_of_three(x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:])
     median = _median_of_three(x[..., :-2], x[..., 1:-1], x[..., 2:])
@@ -40,10 +39,8 @@ def without_impulses(uptake: Tensor) -> Tensor:
 
 
 def top_minus_bottom(uptake: Tensor) -> Tensor:
-    """N×1×H×W uptake -> N×(ROWS/2·COLUMNS): thumbnail minus flipped thumbnail, upper half.
-
-    It changes its sign when the image is vertically flipped, and stays when it is mirrored.
-    """
+    """N×1×H×W uptake -> N×(ROWS/2·COLUMNS): thumbnail minus flipped thumbnail, upper half. It
+    changes its sign when the image is vertically flipped, and stays when it is mirrored."""
     height, width = uptake.shape[-2:]
     down, right = -height % CELL, -width % CELL
     x = F.pad(uptake, (right // 2, right - right // 2, down // 2, down - down // 2))
@@ -53,10 +50,8 @@ def top_minus_bottom(uptake: Tensor) -> Tensor:
 
 
 class Upright(nn.Module):
-    """Flips vertically flipped bodies back, and what was predicted on them again.
-
-    weights: float32 [ROWS/2·COLUMNS], as `learn_upright` gives them.
-    """
+    """Flips vertically flipped bodies back, and what was predicted on them again. weights: float32
+    [ROWS/2·COLUMNS], as `learn_upright` gives them."""
 
     def __init__(self, weights: list[float]) -> None:
         super().__init__()
@@ -76,8 +71,7 @@ def learn_upright(cases: list[Case]) -> list[float]:
     """Weights such that the weighted sum over `top_minus_bottom` of each case is about 1.
 
     Ridge regression in closed form. As the features of a flipped image are the negative ones, the
-    sum over those is -1.
-    """
+    sum over those is -1."""
     features = np.concatenate(
         [top_minus_bottom(torch.from_numpy(c.uptake)[None, None] / 255).numpy() for c in cases]
     ).astype(np.float64)
@@ -87,9 +81,7 @@ def learn_upright(cases: list[Case]) -> list[float]:
 
 def body_columns(uptake: Tensor) -> tuple[Tensor, Tensor]:
     """1×1×H×W uptake -> first column of the body with its margin, and the one behind its last.
-
-    int64 [1] each, 0 <= first < last <= W; all columns where there is no body.
-    """
+    int64 [1] each, 0 <= first < last <= W; all columns where there is no body."""
     width = uptake.shape[3]
     busy = (uptake > BUSY).sum(dim=(0, 1, 2)) >= BUSY_PIXELS
     column = torch.arange(width, device=uptake.device)

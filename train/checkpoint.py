@@ -21,9 +21,7 @@ def check_folder(out: Path) -> None:
 
 def save(out: Path, state: dict) -> None:
     """Write the checkpoint, then log.csv. A kill or a full disk leaves the old file or the new one.
-
-    Raises OSError.
-    """
+    Raises OSError."""
     with files.replacing(out / CHECKPOINT) as partial:
         content = io.BytesIO()  # given a file, torch calls a full disk some RuntimeError
         torch.save(state, content)

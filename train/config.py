@@ -21,9 +21,7 @@ CONFIGURATIONS: dict[str, dict] = {
 @dataclass(frozen=True)
 class Config:
     """Everything that decides what a run does; kept in the run's folder, checkpoint and weights.
-
-    Raises ValueError where the budget is not one number above 0, or the seed is below 0.
-    """
+    Raises ValueError where the budget is not one number above 0, or the seed is below 0."""
 
     data: str
     fold: int = 0

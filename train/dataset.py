@@ -108,8 +108,7 @@ def load(root: Path, note: Callable[[str], None] | None = None) -> list[Case]:
     """Read all patients, then all controls, each sorted by name.
 
     note: is given one line for each kind of ignored file; by default it goes to standard error.
-    Raises DataError, naming every missing, mismatched or unreadable file (the first ten).
-    """
+    Raises DataError, naming every missing, mismatched or unreadable file (the first ten)."""
     pairs, faults = _pairs(root, note or (lambda line: print(line, file=sys.stderr)))
     if not any(label for _, label in pairs) and not faults:
         raise DataError(
@@ -143,8 +142,7 @@ def folds(cases: list[Case], seed: int = 0) -> dict[str, int]:
     """Assign each person one of FOLDS folds, stratified by image height and lesion area.
 
     People of a kind (patient or control) are sorted by height third, then by lesion area, and
-    dealt out FOLDS at a time in random order, so that each fold gets one of every stratum.
-    """
+    dealt out FOLDS at a time in random order, so that each fold gets one of every stratum."""
     rng = np.random.default_rng(seed)
     assigned: dict[str, int] = {}
     for group in ([c for c in cases if c.is_patient], [c for c in cases if not c.is_patient]):

@@ -41,8 +41,7 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
     """Train until the budget is used up; state: a checkpoint of this run, None to begin.
 
     Raises ValueError where the data or weights are not fit for it, OSError where a file of the
-    run's folder cannot be written.
-    """
+    run's folder cannot be written."""
     # Data: five folds by patient, of which one is validated on and never trained on.
     cases = dataset.load(Path(config.data))
     data_hash = dataset.fingerprint(cases)

@@ -12,10 +12,8 @@ FAILURE = 0.1  # a patient with a Dice below this counts as a failure
 
 
 def lesions(truth: np.ndarray, mask: np.ndarray) -> tuple[list[int], list[bool], int]:
-    """Pixels of each lesion, whether it was found, and the number of false-positive lesions.
-
-    truth, mask: bool H×W.
-    """
+    """Pixels of each lesion, whether it was found, and the number of false-positive lesions. truth,
+    mask: bool H×W."""
     groups, count = ndimage.label(truth, TOUCHING)
     sizes = np.bincount(groups.ravel(), minlength=count + 1)[1:]
     hits = np.bincount(groups[mask], minlength=count + 1)[1:]
@@ -28,8 +26,7 @@ def hausdorff(truth: np.ndarray, mask: np.ndarray, percent: float = 95) -> float
     """The Hausdorff distance in pixels at a percentile, None where truth or mask is empty.
 
     truth, mask: bool H×W. Of each boundary pixel of either the distance to the other's nearest;
-    the percentile of both directions is taken, and the larger one counts.
-    """
+    the percentile of both directions is taken, and the larger one counts."""
     if not truth.any() or not mask.any():
         return None
     edges = [pixels & ~ndimage.binary_erosion(pixels) for pixels in (truth, mask)]

@@ -66,8 +66,7 @@ class InvertedResidual(nn.Module):
     """Expand, filter depthwise, project; added to the input where the shapes allow.
 
     drop_path: share of the images, in training, for which nothing is added (stochastic depth:
-    Huang et al. 2016, arXiv 1603.09382).
-    """
+    Huang et al. 2016, arXiv 1603.09382)."""
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, stage: Stage, drop_path: float
@@ -97,8 +96,7 @@ class Encoder(nn.Module):
     """STAGES behind a stem that halves the resolution.
 
     drop_path is that of the deepest block, less for earlier ones. State-dict keys are
-    `features.0`, `features.1`, ... as torchvision names them.
-    """
+    `features.0`, `features.1`, ... as torchvision names them."""
 
     def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -132,8 +130,7 @@ class GlobalContext(nn.Module):
 
     Each of HEADS weighted means over the whole map looks for something of its own; their transform
     is added to all places alike (Cao et al. 2019, "GCNet", arXiv 1904.11492). It adds nothing
-    before it is trained.
-    """
+    before it is trained."""
 
     HEADS, HIDDEN = 4, 64
 
@@ -175,8 +172,7 @@ class UNet(nn.Module):
 
     The encoder sees the image at half resolution (2×2 means). Lesions are at least a dozen pixels
     wide, so the outline loses little. drop_path: share of the images that skip the deepest
-    residual block in training.
-    """
+    residual block in training."""
 
     def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -198,10 +194,8 @@ class UNet(nn.Module):
         nn.init.constant_(self.head.bias, -4.0)
 
     def forward(self, uptake: Tensor) -> Tensor:
-        """N×1×H×W float uptake in 0..1 (1 = hottest) -> N×1×H/2×W/2 float logits.
-
-        H and W must be multiples of STRIDE.
-        """
+        """N×1×H×W float uptake in 0..1 (1 = hottest) -> N×1×H/2×W/2 float logits. H and W must be
+        multiples of STRIDE."""
         *skips, x = self.encoder(F.avg_pool2d(uptake, 2))
         x = self.context(x)
         for block, skip in zip(self.decoder, reversed(skips), strict=True):

@@ -48,8 +48,7 @@ class Calibration:
     """The logits z of an image -> calibrated logits.
 
     slope * z + offset + per_log_area * ln(pixels with z > 0, and 10) + per_peak * (highest z).
-    Raises ValueError where a number is not finite, or the slope not above 0.
-    """
+    Raises ValueError where a number is not finite, or the slope not above 0."""
 
     slope: float
     offset: float = 0.0
@@ -83,8 +82,7 @@ def expected_dice(probability: Tensor) -> Tensor:
 
     The expected Dice of a mask is taken as 2 Σ p over the mask / (its pixels + Σ p over all). Its
     maximum E comes from Dinkelbach's iteration (1967, "On nonlinear fractional programming"): the
-    mask {p > E/2} of one estimate gives the next.
-    """
+    mask {p > E/2} of one estimate gives the next."""
     total = probability.sum()
     expected = torch.full_like(total, 0.5)
     for _ in range(ROUNDS):
@@ -94,10 +92,8 @@ def expected_dice(probability: Tensor) -> Tensor:
 
 
 def mask(logits: Tensor, calibration: Calibration, minimum: Tensor) -> Tensor:
-    """Logits of one image -> bool of the same shape.
-
-    minimum: float32 scalar in 0..1, the minimum probability; 0 means none, and 1 empties all.
-    """
+    """Logits of one image -> bool of the same shape. minimum: float32 scalar in 0..1, the minimum
+    probability; 0 means none, and 1 empties all."""
     probability = calibrated(logits, calibration)
     tumour = probability > expected_dice(probability) / 2
     above = logits > torch.log(minimum) - torch.log1p(-minimum)
@@ -116,8 +112,7 @@ def minimum_probability(controls: Sequence[float], specificity: float) -> float:
     """The lowest minimum probability at which that share of the controls gets an empty mask.
 
     controls: what `reached` gives for each. It lies halfway to the next control. Raises ValueError
-    without controls where the specificity is above 0.
-    """
+    without controls where the specificity is above 0."""
     if specificity <= 0:
         return 0.0
     if not len(controls):
@@ -130,11 +125,8 @@ def minimum_probability(controls: Sequence[float], specificity: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Histograms:
-    """All that a calibration needs to know of P patients.
-
-    pixels, tumour: int P×(len(EDGES) + 1), pixels by logit, all of them and tumour pixels;
-    peak: float P, the highest logit.
-    """
+    """All that a calibration needs to know of P patients. pixels, tumour: int P×(len(EDGES) + 1),
+    pixels by logit, all of them and tumour pixels; peak: float P, the highest logit."""
 
     pixels: np.ndarray
     tumour: np.ndarray

@@ -18,16 +18,14 @@ DICE_SMOOTHING = 4.0
 """Pixels at half resolution added above and below the fraction.
 
 It defines Dice for an image without tumour (there it punishes each false positive) and keeps
-the gradient of the smallest lesions (about 40 such pixels) bounded.
-"""
+the gradient of the smallest lesions (about 40 such pixels) bounded."""
 
 
 def bce_and_dice(logits: Tensor, truth: Tensor) -> Tensor:
     """N×1×H×W logits at half resolution, N×1×2H×2W truth in 0..1 -> scalar.
 
     Dice is taken per image, then averaged, as the score is (soft Dice: Milletari et al. 2016,
-    "V-Net", arXiv 1606.04797).
-    """
+    "V-Net", arXiv 1606.04797)."""
     logits, truth = logits.float(), F.avg_pool2d(truth, 2)
     bce = F.binary_cross_entropy_with_logits(logits, truth)
     probability = torch.sigmoid(logits)
@@ -73,10 +71,8 @@ def step(network: UNet, optimiser: torch.optim.Optimizer, loss: Tensor, rate: fl
 
 
 def average_of(network: nn.Module, config: Config) -> AveragedModel:
-    """The exponential moving average of weights and buffers, in evaluation mode.
-
-    It follows closely at first, so that the start is forgotten.
-    """
+    """The exponential moving average of weights and buffers, in evaluation mode. It follows closely
+    at first, so that the start is forgotten."""
 
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         decay = min(config.ema_decay, (1 + int(count)) / (10 + int(count)))

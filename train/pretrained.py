@@ -32,8 +32,7 @@ def load_start(network: UNet, config: Config, validation: list[Case]) -> dict[st
     """Give the network the weights that it starts from; return the facts `started_from` and
     `trained_on` (JSON list of image hashes).
 
-    Raises ValueError where the weights cannot be read or were trained on a validation case.
-    """
+    Raises ValueError where the weights cannot be read or were trained on a validation case."""
     if config.start_from is None:
         path = package_file()
         load_imagenet(network.encoder, path)
@@ -65,8 +64,7 @@ def load_imagenet(encoder: Encoder, path: Path) -> None:
     """Load the published state dict into the encoder; what is behind its last block is left out.
 
     The three-channel stem becomes one for grey uptake in 0..1, which does what the three would do
-    with a grey photograph. Raises ValueError where the file is not such a state dict.
-    """
+    with a grey photograph. Raises ValueError where the file is not such a state dict."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = {_our_name(name, state): value for name, value in state.items()}

@@ -31,8 +31,7 @@ class Segmentation(nn.Module):
     the rows of a slice averaged; then the logits put back where the image had its pixels.
 
     networks: in evaluation mode; by_slices: whether labels were drawn slice by slice
-    (train/slices.py).
-    """
+    (train/slices.py)."""
 
     def __init__(self, networks: Sequence[UNet], upright: Upright, by_slices: bool = True) -> None:
         super().__init__()
@@ -42,8 +41,7 @@ class Segmentation(nn.Module):
     def prepare(self, uptake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """1×1×H×W float uptake in 0..1 of any size -> the same clean and upright, whether it was
         vertically flipped (bool 1×1×1×1), the body's first column and the one behind its last
-        (int64 [1]).
-        """
+        (int64 [1])."""
         uptake = without_impulses(uptake)
         flipped = self.upright.flipped(uptake)
         return self.upright.turn(uptake, flipped), flipped, *body_columns(uptake)
@@ -77,10 +75,8 @@ class Segmentation(nn.Module):
 
 
 def ensemble(members: Sequence[Weights]) -> Segmentation:
-    """The segmentation of one or more trained networks, on the CPU and in evaluation mode.
-
-    Which way up a body is comes from the mean of the members' weights for it.
-    """
+    """The segmentation of one or more trained networks, on the CPU and in evaluation mode. Which
+    way up a body is comes from the mean of the members' weights for it."""
     upright = torch.stack([member.upright.weights for member in members]).mean(0)
     by_slices = all(json.loads(m.facts["settings"])["by_slices"] for m in members)
     networks = [member.network for member in members]

@@ -18,8 +18,7 @@ def same_slice(height: int) -> Tensor:
 
     N slices make ⌊1.5 N⌋ rows, and row r from below is of slice ⌊(r + 0.5) N / rows⌋. So pairs
     begin at rows 0, 3, 6... from above, or at 1, 4, 7... where a row is over; no number of slices
-    makes a height of 3 K + 2, where every row is by itself.
-    """
+    makes a height of 3 K + 2, where every row is by itself."""
     row = torch.arange(height)
     over = torch.full_like(row, height) % ROWS
     place = (row - over) % ROWS

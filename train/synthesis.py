@@ -52,10 +52,8 @@ def _midline_and_torso(uptake: np.ndarray) -> tuple[float, float]:
 
 
 def mix(one: Case, other: Case, rng: np.random.Generator) -> Case:
-    """The upper body of either with the lower body of the other, cut at a random row.
-
-    Neither is changed. Images of different widths are not mixed: `one` is returned.
-    """
+    """The upper body of either with the lower body of the other, cut at a random row. Neither is
+    changed. Images of different widths are not mixed: `one` is returned."""
     if one.uptake.shape[1] != other.uptake.shape[1]:
         return one
     upper, lower = (one, other) if rng.random() < 0.5 else (other, one)
@@ -94,10 +92,8 @@ class Donor:
 
 
 def transplant(case: Case, donor: Donor, rng: np.random.Generator) -> Case:
-    """Return the case with lesions of the donor added; the case itself is left as it is.
-
-    Side, scale, uptake and place vary around the donor's anatomy.
-    """
+    """Return the case with lesions of the donor added; the case itself is left as it is. Side,
+    scale, uptake and place vary around the donor's anatomy."""
     uptake, truth = case.uptake.copy(), case.truth.copy()
     midline, torso = _midline_and_torso(uptake)
     size = np.clip(torso / donor.torso, *SCALES) * rng.uniform(0.75, 1.3)

@@ -42,8 +42,7 @@ def save(path: Path, network: UNet, facts: dict[str, str], upright: Upright) -> 
 
     Creates the folder. Filters (two dimensions and more) become float16. Norms and all else of one
     dimension stay float32: variances exceed what float16 can hold. Raises ValueError where a
-    number is not finite, OSError where the file cannot be written.
-    """
+    number is not finite, OSError where the file cannot be written."""
     tensors = {
         name: value.to(torch.float16 if value.ndim > 1 else torch.float32).contiguous()
         for name, value in _tensors(network).items()
