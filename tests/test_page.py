@@ -23,7 +23,6 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from serve.worker import FOR_IMAGES
 
 from serve.app import create_app
 from serve.contract import decode, decode_png, dice, encode, encode_png, image_hash
@@ -273,10 +272,14 @@ def test_reading_is_limited_as_predicting_is(artifact, path):
         assert client.post(path, data=small, headers=key).status_code == 503
 
 
-def test_whatever_reads_an_image_is_guarded_and_needs_a_place(app):
+def test_whatever_reads_an_image_is_guarded_and_needs_a_queue_slot(artifact):
+    app = create_app(Settings.read({"MODEL": str(artifact), "QUEUE": "1"}))
     posts = [rule for rule in app.url_map.iter_rules() if "POST" in rule.methods]
-    assert {rule.rule for rule in posts} == set(FOR_IMAGES)
     assert {rule.endpoint for rule in posts} <= set(GUARDED)
+    with app.extensions["queue"].slot(time.monotonic() + 9):
+        for rule in posts:
+            answer = app.test_client().post(rule.rule, json={"img": "x"})
+            assert answer.json["error"]["code"] == "overloaded", rule.rule
 
 
 def test_key_can_be_tried_before_an_image_is_sent(client, artifact):
