@@ -87,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
     quantised = int8.quantise(plain, images)
     both = [graph.finish(model, minimum, {}) for model in (plain, quantised)]
     rows = check.compare(module, *both)
-    print(check.table(rows))
+    print(*rows, sep="\n")
     check.judge(rows)
     metadata = describe.metadata(members, points, name, source)
     if cases:

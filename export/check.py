@@ -58,6 +58,12 @@ class Row:
     def allowed(self) -> int:
         return max(1, int(MOST_FLIPPED * self.height * self.width))
 
+    def __str__(self) -> str:
+        agreement = "-" if self.agreement is None else f"{self.agreement:.4f}"
+        flipped = f"{self.flipped} flipped (at most {self.allowed})"
+        size = f"{self.height}×{self.width}: {self.tumour} tumour pixels"
+        return f"{size}, {flipped}, Dice of float32 and INT8 {agreement}"
+
 
 def compare(module: PixelsToMask, float32: onnx.ModelProto, int8: onnx.ModelProto) -> list[Row]:
     """Run all three on a phantom of each size. Raises ExportError where a mask has no such form."""
@@ -78,16 +84,6 @@ def compare(module: PixelsToMask, float32: onnx.ModelProto, int8: onnx.ModelProt
         agreement = contract.dice(*masks) if tumour >= FEWEST_PIXELS else None
         rows.append(Row(height, width, tumour, flipped, agreement))
     return rows
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Of what was compared, one line a phantom."""
-    lines = ["height  width  tumour pixels  flipped (allowed)  Dice of float32 and INT8"]
-    for r in rows:
-        agreement = "-" if r.agreement is None else f"{r.agreement:.4f}"
-        flipped = f"{r.flipped} ({r.allowed})"
-        lines.append(f"{r.height:6} {r.width:6} {r.tumour:14} {flipped:>18}  {agreement}")
-    return "\n".join(lines)
 
 
 def judge(rows: Sequence[Row]) -> None:

@@ -10,8 +10,8 @@ from serve import __version__, files
 from train.dataset import Case
 from train.measured import Measured, Member, Unseen
 from train.operating_point import Calibration
-from train.provenance import source_commit
 from train.results_page import dice_text
+from train.weights import source_commit
 
 NAME = "efficientnet-lite0-unet"
 FIGURES = {"minimum_probability", "dice", "dice_standard_error"}

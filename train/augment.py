@@ -28,10 +28,8 @@ NOISE, IMPULSES = 0.06, 0.08
 
 
 def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
-    """Cut at most SOURCE_HEIGHT rows; return uint8 2×h×w (uptake, truth × 255) and a centre.
-
-    The centre (row, column in the cut) is where the window goes. In a tall image, it is a tumour
-    pixel's row two times out of three, so that legs do not crowd out lesions."""
+    """At most SOURCE_HEIGHT rows, uint8 2×h×w (uptake, truth × 255), and the window's centre there:
+    in tall images near tumour two times out of three, so that legs do not crowd out lesions."""
     height, width = case.uptake.shape
     row = height / 2
     if height > WINDOW[0]:
@@ -52,8 +50,7 @@ def source(cases: list[Case], rng: np.random.Generator) -> tuple[Tensor, Tensor]
     """What `vary` warps: uint8 N×2×h×w (uptake, truth × 255) and float32 N×2 centres. Images of
     different sizes are filled up with zeros below and to the right."""
     cuts = [cut(case, rng) for case in cases]
-    height = max(planes.shape[1] for planes, _ in cuts)
-    width = max(planes.shape[2] for planes, _ in cuts)
+    height, width = np.max([planes.shape[1:] for planes, _ in cuts], axis=0)
     planes = np.zeros((len(cuts), 2, height, width), np.uint8)
     for i, (of_one, _) in enumerate(cuts):
         planes[i, :, : of_one.shape[1], : of_one.shape[2]] = of_one
@@ -124,9 +121,9 @@ def vary_intensity(uptake: Tensor, generator: torch.Generator) -> Tensor:
 def vary(
     planes: Tensor, centres: Tensor, scale: float, generator: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Window and vary what `source` gave.
+    """What `source` gave -> windows of it, varied.
 
-    Returns float32 N×1×H×W uptake in 0..1 (1 = hottest) and truth in 0..1 (tumour's share of the
+    float32 N×1×H×W uptake in 0..1 (1 = hottest) and truth in 0..1 (tumour's share of the
     pixel), with H×W = WINDOW × scale: the same field of view whatever the scale, which must keep
     both sides multiples of the network's stride. Every random number comes from `generator` (a CPU
     generator, so that CPU and CUDA draw the same)."""

@@ -1,5 +1,7 @@
 """Who goes into a batch, drawn step by step: each step from its own seed, by any process."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,10 +23,8 @@ def draw_cases(
     config: Config,
     rng: np.random.Generator,
 ) -> list[Case]:
-    """One batch of patients and controls: some mixed from two, some with transplanted lesions.
-
-    A patient may be mixed with anyone, a control with controls only. Without controls, patients
-    take their place."""
+    """One batch, some mixed from two, some with transplanted lesions. A patient may be mixed with
+    anyone, a control with controls only. Without controls, patients take their place."""
     others = controls or patients
     counts = config.patients_per_batch, config.controls_per_batch
     shares = config.transplants_onto_patients, config.transplants_onto_controls
@@ -42,28 +42,24 @@ def draw_cases(
     return drawn
 
 
+@dataclass(frozen=True, eq=False)
 class Batches(Dataset):
     """One batch for each step of an epoch: what `augment.source` gives, and a seed for the rest.
+    All of it follows from the step and the run's seed: resuming needs no generator's state."""
 
-    All randomness of a step follows from its number and the run's seed: resuming needs no
-    generator's state."""
-
-    def __init__(
-        self,
-        patients: list[Case],
-        controls: list[Case],
-        donors: list[Donor],
-        config: Config,
-        first_step: int,
-    ) -> None:
-        self.people, self.config, self.first_step = (patients, controls, donors), config, first_step
+    patients: list[Case]
+    controls: list[Case]
+    donors: list[Donor]
+    config: Config
+    first_step: int
 
     def __len__(self) -> int:
         return self.config.steps_per_epoch
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, int]:
         rng = np.random.default_rng((self.config.seed, self.first_step + step))
-        planes, centres = augment.source(draw_cases(*self.people, self.config, rng), rng)
+        drawn = draw_cases(self.patients, self.controls, self.donors, self.config, rng)
+        planes, centres = augment.source(drawn, rng)
         return planes, centres, int(rng.integers(2**62))
 
     def ahead_of(self, device: torch.device) -> DataLoader:

@@ -27,10 +27,8 @@ def _median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def without_impulses(uptake: Tensor) -> Tensor:
-    """N×1×H×W uptake in 0..1 -> the same with salt and pepper replaced.
-
-    Only pixels at 0 or 1 that stand out by LEAST_IMPULSE are touched. They take the median of
-    three columns of the medians of three rows, which is cheaper than that of all nine."""
+    """N×1×H×W uptake in 0..1; pixels at 0 or 1 that stand out by LEAST_IMPULSE are replaced: by the
+    median of three columns of the medians of three rows, cheaper than that of all nine."""
     x = F.pad(uptake, (1, 1, 1, 1), mode="replicate")
     x = _median_of_three(x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:])
     median = _median_of_three(x[..., :-2], x[..., 1:-1], x[..., 2:])
@@ -68,10 +66,8 @@ class Upright(nn.Module):
 
 
 def learn_upright(cases: list[Case]) -> list[float]:
-    """Weights such that the weighted sum over `top_minus_bottom` of each case is about 1.
-
-    Ridge regression in closed form. As the features of a flipped image are the negative ones, the
-    sum over those is -1."""
+    """Weights such that the weighted sum over `top_minus_bottom` of each case is about 1, so that
+    of a flipped one, whose features are the negative ones, about -1: ridge regression."""
     features = np.concatenate(
         [top_minus_bottom(torch.from_numpy(c.uptake)[None, None] / 255).numpy() for c in cases]
     ).astype(np.float64)

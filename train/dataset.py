@@ -29,11 +29,8 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One person's MIP.
-
-    uptake: uint8 H×W, 0 = background, 255 = hottest (the grey values of the PNG, inverted).
-    truth: bool H×W, True = tumour; all False for a control.
-    """
+    """One person's MIP. uptake: uint8 H×W, 255 = hottest (the grey values of the PNG, inverted);
+    truth: bool H×W, True = tumour; all False for a control."""
 
     name: str
     uptake: np.ndarray
@@ -105,10 +102,8 @@ def _pairs(
 
 
 def load(root: Path, note: Callable[[str], None] | None = None) -> list[Case]:
-    """Read all patients, then all controls, each sorted by name.
-
-    note: is given one line for each kind of ignored file; by default it goes to standard error.
-    Raises DataError, naming every missing, mismatched or unreadable file (the first ten)."""
+    """All patients, then all controls, each sorted by name; note: is given a line on what is
+    ignored. Raises DataError that names missing, mismatched and unreadable files (ten at most)."""
     pairs, faults = _pairs(root, note or (lambda line: print(line, file=sys.stderr)))
     if not any(label for _, label in pairs) and not faults:
         raise DataError(
@@ -139,10 +134,8 @@ def fingerprint(cases: list[Case]) -> str:
 
 
 def folds(cases: list[Case], seed: int = 0) -> dict[str, int]:
-    """Assign each person one of FOLDS folds, stratified by image height and lesion area.
-
-    People of a kind (patient or control) are sorted by height third, then by lesion area, and
-    dealt out FOLDS at a time in random order, so that each fold gets one of every stratum."""
+    """The fold of each person: people of a kind (patient or control) are sorted by height third,
+    then by lesion area, and dealt out FOLDS at a time in random order, one of a stratum to each."""
     rng = np.random.default_rng(seed)
     assigned: dict[str, int] = {}
     for group in ([c for c in cases if c.is_patient], [c for c in cases if not c.is_patient]):

@@ -26,7 +26,6 @@ from train.lesion_metrics import FAILURE
 from train.network import UNet
 from train.optimiser import average_of, bce_and_dice, learning_rate_at, optimiser_of, scale_at, step
 from train.progress import Progress, over
-from train.provenance import source_commit
 from train.segmentation import Segmentation
 from train.synthesis import Donor
 
@@ -38,10 +37,8 @@ OF_THIS_MACHINE = ("data", "start_from")
 
 
 def fit(config: Config, out: Path, device: torch.device, state: dict | None = None) -> None:
-    """Train until the budget is used up; state: a checkpoint of this run, None to begin.
-
-    Raises ValueError where the data or weights are not fit for it, OSError where a file of the
-    run's folder cannot be written."""
+    """Train until the budget is used up; state: a checkpoint of this run, None to begin. Raises
+    ValueError where data or weights are not fit for it, OSError where the folder is not."""
     # Data: five folds by patient, of which one is validated on and never trained on.
     cases = dataset.load(Path(config.data))
     data_hash = dataset.fingerprint(cases)
@@ -86,7 +83,7 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
             "fold": str(config.fold),
             "seed": str(config.seed),
             "data_fingerprint": data_hash,
-            "training_commit": source_commit("train", "serve"),
+            "training_commit": weights.source_commit("train", "serve"),
             "trained_on": json.dumps(sorted(trained_on)),
             "settings": json.dumps(settings | {"by_slices": by_slices}),
         }

@@ -23,10 +23,8 @@ def lesions(truth: np.ndarray, mask: np.ndarray) -> tuple[list[int], list[bool],
 
 
 def hausdorff(truth: np.ndarray, mask: np.ndarray, percent: float = 95) -> float | None:
-    """The Hausdorff distance in pixels at a percentile, None where truth or mask is empty.
-
-    truth, mask: bool H×W. Of each boundary pixel of either the distance to the other's nearest;
-    the percentile of both directions is taken, and the larger one counts."""
+    """From each boundary pixel of one to the nearest of the other, in pixels: the larger of both
+    directions' percentiles, None where truth or mask, bool H×W, is empty."""
     if not truth.any() or not mask.any():
         return None
     edges = [pixels & ~ndimage.binary_erosion(pixels) for pixels in (truth, mask)]

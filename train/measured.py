@@ -13,10 +13,9 @@ from train import dataset, operating_point, weights
 from train.dataset import Case
 from train.operating_point import DEFAULT, SPECIFICITY, Calibration, Histograms
 from train.progress import over
-from train.provenance import sha256
 from train.robustness import VARIANTS
 from train.segmentation import Segmentation, ensemble
-from train.weights import Weights
+from train.weights import Weights, sha256
 
 FEWEST_CONTROLS = 10  # with fewer there is only the operating point that needs none
 

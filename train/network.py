@@ -6,7 +6,7 @@ Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottle
 inverted residuals with ReLU6 and nothing else; Ronneberger et al. 2015, "U-Net" (arXiv 1505.04597).
 """
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +16,8 @@ STRIDE = 64
 """Image height and width are padded to a multiple of this: half resolution, then five halvings."""
 
 
-class Stage(NamedTuple):
-    """Inverted residuals of one width, of which the first has the stride."""
-
-    expansion: int
-    kernel: int
-    channels: int
-    repeats: int
-    stride: int
-
-
+Stage = namedtuple("Stage", "expansion kernel channels repeats stride")
+"""Inverted residuals of one width, of which the first has the stride."""
 STEM_CHANNELS, DECODER_CHANNELS = 32, (128, 96, 64, 32)
 # Without the published stage of 320 channels and the last block of 192, so that encoder and
 # decoder together stay below 3 million parameters.
@@ -63,10 +55,8 @@ class ConvNormAct(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project; added to the input where the shapes allow.
-
-    drop_path: share of the images, in training, for which nothing is added (stochastic depth:
-    Huang et al. 2016, arXiv 1603.09382)."""
+    """Expand, filter depthwise, project; added to the input where the shapes allow, in training for
+    all images but a share of drop_path (stochastic depth: Huang et al. 2016, arXiv 1603.09382)."""
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, stage: Stage, drop_path: float
@@ -93,10 +83,8 @@ class InvertedResidual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """STAGES behind a stem that halves the resolution.
-
-    drop_path is that of the deepest block, less for earlier ones. State-dict keys are
-    `features.0`, `features.1`, ... as torchvision names them."""
+    """STAGES behind a stem that halves the resolution; drop_path is that of the deepest block, less
+    for earlier ones."""
 
     def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -126,11 +114,9 @@ class Encoder(nn.Module):
 
 
 class GlobalContext(nn.Module):
-    """Adds to every place what is elsewhere in the image: other organs' uptake, other lesions.
-
-    Each of HEADS weighted means over the whole map looks for something of its own; their transform
-    is added to all places alike (Cao et al. 2019, "GCNet", arXiv 1904.11492). It adds nothing
-    before it is trained."""
+    """Adds to every place what is elsewhere in the image: other organs' uptake, other lesions, as a
+    transform of HEADS weighted means over the whole map (Cao et al. 2019, "GCNet", arXiv
+    1904.11492). It adds nothing before it is trained."""
 
     HEADS, HIDDEN = 4, 64
 
@@ -168,11 +154,8 @@ class DecoderBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """Uptake at full resolution in, tumour logits at half resolution out.
-
-    The encoder sees the image at half resolution (2×2 means). Lesions are at least a dozen pixels
-    wide, so the outline loses little. drop_path: share of the images that skip the deepest
-    residual block in training."""
+    """Uptake at full resolution in, tumour logits at half resolution out: the encoder sees means of
+    2×2 pixels. Lesions are at least a dozen pixels wide, so the outline loses little."""
 
     def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()

@@ -109,10 +109,8 @@ def reached(logits: np.ndarray) -> float:
 
 
 def minimum_probability(controls: Sequence[float], specificity: float) -> float:
-    """The lowest minimum probability at which that share of the controls gets an empty mask.
-
-    controls: what `reached` gives for each. It lies halfway to the next control. Raises ValueError
-    without controls where the specificity is above 0."""
+    """The lowest at which that share of the controls, of which `reached` gave these, gets an empty
+    mask, halfway to the next. Raises ValueError without controls if the share is above 0."""
     if specificity <= 0:
         return 0.0
     if not len(controls):

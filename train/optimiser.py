@@ -15,17 +15,13 @@ GRADIENT_NORM = 5.0
 BCE_WEIGHT = 4.0
 """Cross-entropy is a mean over all pixels, of which 1 % are tumour: alone it would hardly count."""
 DICE_SMOOTHING = 4.0
-"""Pixels at half resolution added above and below the fraction.
-
-It defines Dice for an image without tumour (there it punishes each false positive) and keeps
-the gradient of the smallest lesions (about 40 such pixels) bounded."""
+"""Pixels at half resolution added above and below the fraction: Dice is then defined for an image
+without tumour, and the gradient of the smallest lesions (about 40 such pixels) bounded."""
 
 
 def bce_and_dice(logits: Tensor, truth: Tensor) -> Tensor:
-    """N×1×H×W logits at half resolution, N×1×2H×2W truth in 0..1 -> scalar.
-
-    Dice is taken per image, then averaged, as the score is (soft Dice: Milletari et al. 2016,
-    "V-Net", arXiv 1606.04797)."""
+    """N×1×H×W logits at half resolution, N×1×2H×2W truth in 0..1 -> scalar; the mean of the images'
+    soft Dice, as the score is of Dice (Milletari et al. 2016, "V-Net", arXiv 1606.04797)."""
     logits, truth = logits.float(), F.avg_pool2d(truth, 2)
     bce = F.binary_cross_entropy_with_logits(logits, truth)
     probability = torch.sigmoid(logits)

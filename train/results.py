@@ -9,7 +9,7 @@ from serve import __version__, contract
 from train.dataset import FOLDS, Case
 from train.lesion_metrics import FAILURE, hausdorff, lesions
 from train.measured import Measured, Unseen, mean_and_error
-from train.provenance import source_commit
+from train.weights import source_commit
 
 SIZES = {0: "below 50", 50: "50 to 199", 200: "200 to 999", 1000: "1000 and more"}
 """Groups of lesions by their fewest pixels."""

@@ -28,10 +28,8 @@ def full_resolution(network: nn.Module, uptake: Tensor) -> Tensor:
 class Segmentation(nn.Module):
     """Everything between uptake and logits: impulse noise removed, orientation normalised, the air
     beside the body left out; the mean of all networks' logits of image and mirror image; detail;
-    the rows of a slice averaged; then the logits put back where the image had its pixels.
-
-    networks: in evaluation mode; by_slices: whether labels were drawn slice by slice
-    (train/slices.py)."""
+    the rows of a slice averaged (by_slices: whether labels were drawn slice by slice); then the
+    logits put back where the image had its pixels. The networks are in evaluation mode."""
 
     def __init__(self, networks: Sequence[UNet], upright: Upright, by_slices: bool = True) -> None:
         super().__init__()

@@ -27,11 +27,8 @@ CUT = (0.15, 0.85)  # between which shares of the shorter image's height two peo
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """A lesion cut out with its halo.
-
-    uptake: float32 h×w, 0 outside the halo; truth: float32 h×w in 0..1.
-    row, column: the centre, in torso widths from the top of the image and the body's midline.
-    """
+    """uptake: float32 h×w, 0 outside the halo; truth: float32 h×w in 0..1; row, column: the centre,
+    in torso widths from the top of the image and the body's midline."""
 
     uptake: np.ndarray
     truth: np.ndarray

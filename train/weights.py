@@ -4,7 +4,9 @@
 Everything else, the ONNX files included, is derived from them.
 """
 
+import hashlib
 import json
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from serve import files
 from train.canonical import Upright
 from train.network import UNet
 
+PROJECT = Path(__file__).resolve().parent.parent
 UPRIGHT = "upright"  # name of the tensor that the network's Upright needs
 FACTS = "facts"  # name of the entry of the file's metadata that holds the facts, as JSON
 _COUNTERS = "num_batches_tracked"  # of batch norms; nothing uses them
@@ -38,10 +41,8 @@ def _tensors(network: UNet) -> dict[str, Tensor]:
 
 
 def save(path: Path, network: UNet, facts: dict[str, str], upright: Upright) -> None:
-    """Write network, facts and orientation as one safetensors file, whole or not at all.
-
-    Creates the folder. Filters (two dimensions and more) become float16. Norms and all else of one
-    dimension stay float32: variances exceed what float16 can hold. Raises ValueError where a
+    """One safetensors file, whole or not at all. Filters become float16; norms and all else of one
+    dimension stay float32, as variances exceed what float16 can hold. Raises ValueError where a
     number is not finite, OSError where the file cannot be written."""
     tensors = {
         name: value.to(torch.float16 if value.ndim > 1 else torch.float32).contiguous()
@@ -73,3 +74,22 @@ def load(path: Path) -> Weights:
         raise ValueError(f"{path}: holds another network, expected a file that train.fit wrote")
     network.load_state_dict(tensors, strict=False)
     return Weights(network.eval(), facts, Upright(upright.tolist()))
+
+
+def source_commit(*folders: str) -> str:
+    """The commit checked out, with "-dirty" where files of the folders differ from it; "unknown"
+    outside a git checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.check_output(["git", *words], cwd=PROJECT, text=True, stderr=-3).strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}-dirty" if git("status", "--porcelain", "--", *folders) else commit
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content. Raises OSError."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
