@@ -35,9 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         "--operating-points", type=Path, metavar="FILE",
         help="calibration and operating points, as python -m train.out_of_fold writes them",
     )  # fmt: skip
-    parser.add_argument(
-        "--operating-point", metavar="NAME", help="the default one of the file (default: as FILE)"
-    )
+    parser.add_argument("--operating-point", metavar="NAME", help="the default one, if not FILE's")
     parser.add_argument("--data", type=Path, help="folder of patients and controls")
     parser.add_argument("--out", type=Path, help="file to write (default: beside the weights)")
     return parser
@@ -47,9 +45,7 @@ def _out(arguments: argparse.Namespace, weights: list[Path]) -> Path:
     """The file to write; raises UsageError where that is a folder, or no file name."""
     out = arguments.out or Path(os.path.commonpath([path.parent for path in weights]), "model")
     if out.name in ("", "..") or out.is_dir():
-        raise UsageError(
-            f"{out} is a folder; give --out a file in it, such as {out / 'model.onnx'}"
-        )
+        raise UsageError(f"{out} is a folder; give --out a file, e.g. {out / 'model.onnx'}")
     return out if out.suffix == SUFFIX else out.with_name(out.name + SUFFIX)
 
 

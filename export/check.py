@@ -14,28 +14,21 @@ from serve.phantom import phantom
 from serve.segmenter import keep_int8_exact
 from train.dataset import Case
 
-SIZES = ((1, 1), (1, 400), (64, 64), (98, 131), (426, 400), (489, 400), (991, 400))
-"""Height and width of the phantoms."""
-MOST_FLIPPED = 1e-4
-"""Share of mask pixels that may differ between torch and float32 in a phantom, one pixel at least:
-rounding right at the threshold."""
+SIZES = ((1, 1), (1, 400), (64, 64), (98, 131), (426, 400), (489, 400), (991, 400))  # phantoms
+MOST_FLIPPED = 1e-4  # share of a phantom's pixels, by rounding right at the threshold; or one
 LEAST_AGREEMENT = 0.97  # mean Dice between the masks of float32 and INT8 in what is compared
 MOST_LOST = 0.005  # mean Dice that INT8 may lose against float32 on patients
 MOST_PATIENTS = 48
-FEWEST_PIXELS = 50
-"""Of tumour in a phantom for its masks of float32 and INT8 to be compared: in fewer, the Dice hangs
-on a few pixels of the boundary."""
+FEWEST_PIXELS = 50  # of tumour in a phantom: in fewer, the Dice hangs on a few boundary pixels
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """An onnxruntime session of the graph as the server runs it, on one CPU core."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
     keep_int8_exact(options)
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
 
 
 def run(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> np.ndarray:
@@ -87,8 +80,7 @@ def compare(module: PixelsToMask, float32: onnx.ModelProto, int8: onnx.ModelProt
 
 
 def judge(rows: Sequence[Row]) -> None:
-    """Raise ExportError, with the number and the limit it misses, where the file is not the
-    network."""
+    """Raise ExportError, with number and limit, where the file does not do what torch does."""
     for r in rows:
         if r.flipped > r.allowed:
             raise ExportError(
@@ -107,17 +99,15 @@ def judge(rows: Sequence[Row]) -> None:
 
 
 def on_patients(float32: onnx.ModelProto, int8: onnx.ModelProto, cases: Sequence[Case]) -> str:
-    """Compare both files on up to MOST_PATIENTS patients; return the result in one line. Raises
-    ExportError where INT8 loses too much."""
+    """Both on up to MOST_PATIENTS patients, in one line; ExportError where INT8 loses too much."""
     patients = [case for case in cases if case.is_patient]
     patients = patients[:: -(-len(patients) // MOST_PATIENTS)]
     sessions = [open_session(model) for model in (float32, int8)]
     scores = []
     for case in patients:
         a, b = (run(session, 255 - case.uptake) for session in sessions)
-        scores.append(
-            [contract.dice(case.truth, a), contract.dice(case.truth, b), contract.dice(a, b)]
-        )
+        pairs = ((case.truth, a), (case.truth, b), (a, b))
+        scores.append([contract.dice(*pair) for pair in pairs])
     plain, eight, agreement = np.mean(scores, axis=0)
     if plain - eight > MOST_LOST:
         raise ExportError(

@@ -57,21 +57,16 @@ def operating_points(path: Path | None, members: Sequence[Member], cases: Sequen
                 raise ValueError(f"{name} has no {', '.join(sorted(missing))}")
             if not 0 <= point["minimum_probability"] <= 1:
                 raise ValueError(f"{name} has a minimum_probability outside 0..1")
-        found = Points(
-            Calibration(**content["calibration"]),
-            table,
-            content["operating_point"],
-            f"{content['figures']['patients']} patients",
-            content["dice_by_fold"],
-        )
+        default, by_fold = content["operating_point"], content["dice_by_fold"]
+        calibration = Calibration(**content["calibration"])
+        patients = f"{content['figures']['patients']} patients"
+        found = Points(calibration, table, default, patients, by_fold)
         found.choose(None)
         return found
     except OSError as error:
         raise ValueError(files.reason(error)) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: is not what python -m train.out_of_fold writes ({error})"
-        ) from error
+        raise ValueError(f"{path}: is not what train.out_of_fold writes ({error})") from error
 
 
 def trained_on(members: Sequence[Member], cases: Sequence[Case]) -> list[Case]:

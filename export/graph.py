@@ -32,8 +32,7 @@ class ExportError(RuntimeError):
 
 
 class PixelsToMask(nn.Module):
-    """Everything between the PNG that comes in and the PNG that goes out. minimum: the default
-    minimum probability, in 0..1."""
+    """Everything between the PNG that comes in and the PNG that goes out."""
 
     def __init__(self, segmentation: Segmentation, calibration: Calibration, minimum: float):
         super().__init__()
@@ -105,8 +104,7 @@ def _folded(network: UNet) -> UNet:
 
 
 def _with_weights(traced: ModelProto, network: UNet) -> ModelProto:
-    """The trace of another network with the weights of this one, both folded. Raises ExportError
-    where the trace holds weights under other names."""
+    """The trace of another network with the weights of this one, both folded; or ExportError."""
     own = ModelProto()
     own.CopyFrom(traced)
     wanted = {f"module.{name}": value for name, value in network.named_parameters()}
@@ -166,8 +164,7 @@ class Graph:
 
 
 def _joined(module: PixelsToMask) -> ModelProto:
-    """As PixelsToMask.forward: prepare, cut, each network on image and mirror image, merge, pad,
-    decide."""
+    """PixelsToMask.forward: prepare, cut, networks on image and mirror, merge, pad, decide."""
     pixels = torch.from_numpy(phantom(97, 131)[0])
     with torch.no_grad():
         body, flipped, *_ = module.prepare(pixels)
@@ -215,8 +212,7 @@ def _joined(module: PixelsToMask) -> ModelProto:
 
 
 def to_onnx(module: PixelsToMask) -> ModelProto:
-    """Trace, join, simplify. The minimum probability is an input without a default. Raises
-    ExportError."""
+    """Trace, join, simplify; the minimum probability has no default yet. Raises ExportError."""
     model, simplified = onnxsim.simplify(_joined(module))
     if not simplified:
         raise ExportError("the simplified graph does not compute what the traced one does")

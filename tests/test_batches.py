@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from train.batches import Batches, draw_cases
+from train.batches import Batches
 from train.config import Config
 from train.dataset import Case
 from train.synthesis import Donor
@@ -30,7 +30,7 @@ def _drawn(people, config: Config, times: int = 20) -> list[Case]:
     return [
         case
         for seed in range(times)
-        for case in draw_cases(*people, donors, config, np.random.default_rng(seed))
+        for case in Batches(*people, donors, config, 0).cases(np.random.default_rng(seed))
     ]
 
 
@@ -75,7 +75,7 @@ def test_no_one_is_drawn_twice_while_there_are_enough(people):
 
 
 def test_without_controls_patients_take_their_place(people):
-    drawn = draw_cases(people[0], [], [], CONFIG, np.random.default_rng(0))
+    drawn = Batches(people[0], [], [], CONFIG, 0).cases(np.random.default_rng(0))
     assert len(drawn) == 24
     assert all(case.is_patient for case in drawn)
 

@@ -16,7 +16,7 @@ from serve.contract import dice
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
-from train import dataset, slices, weights
+from train import dataset, detail, weights
 from train.canonical import Upright, learn_upright
 from train.measured import load_members
 from train.network import UNet
@@ -144,7 +144,7 @@ def test_a_flipped_body_and_salt_and_pepper_change_next_to_nothing(exported):
 
 
 def test_rows_of_a_slice_have_the_same_mask(exported):
-    assert slices.kept_by([Segmenter.load(exported)(phantom(300, 200, seed=4)[0]) > 0])
+    assert detail.kept_by([Segmenter.load(exported)(phantom(300, 200, seed=4)[0]) > 0])
 
 
 def test_an_operating_point_can_be_asked_for(exported):

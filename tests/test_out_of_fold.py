@@ -9,7 +9,7 @@ import pytest
 from scipy import special
 
 from tests.folders import draw_data
-from train import dataset, measured, out_of_fold, results
+from train import dataset, measured, out_of_fold
 from train.measured import Measured, Member, Unseen
 from train.robustness import SALT_AND_PEPPER, VARIANTS
 
@@ -124,7 +124,7 @@ def test_few_controls_leave_the_operating_point_that_needs_none(cases):
 def content(cases) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measured, "ensemble", Ensemble)
-        return results.collect(Measured(Unseen(_all(cases, seeds=2), cases)), "data")
+        return out_of_fold.collect(Measured(Unseen(_all(cases, seeds=2), cases)), "data")
 
 
 def test_the_figures_are_those_of_the_images(content):
@@ -167,7 +167,7 @@ def test_seeds_are_compared_with_their_average(content):
 def test_each_size_of_lesion_has_its_group():
     row = {"found": [1, 0, 1, 1, 0], "lesions": [1, 49, 50, 999, 1000], "hausdorff_95": None}
     row |= {"dice": {"a": 0.05}, "false_positive_lesions": 2}
-    figures = results._figures({"x": row, "y": row}, "a")
+    figures = out_of_fold._figures({"x": row, "y": row}, "a")
     assert figures["lesion_sensitivity_by_pixels"] == {
         "below 50": [0.5, 4],
         "50 to 199": [1.0, 2],

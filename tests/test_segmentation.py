@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from serve.phantom import phantom
 from train import detail, segmentation
 from train.canonical import Upright
+from train.detail import same_slice
 from train.network import STRIDE, UNet
 from train.segmentation import AIR, Segmentation, ensemble, full_resolution
-from train.slices import same_slice
 from train.weights import Weights
 
 UPRIGHT = Upright(torch.ones(64).tolist())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.slices import kept_by, mean_of_slices, same_slice
+from train.detail import kept_by, mean_of_slices, same_slice
 
 HEIGHTS = range(1, 992)
 

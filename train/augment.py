@@ -11,8 +11,7 @@ from train.dataset import Case
 
 WINDOW = (512, 256)
 """Height and width in pixels of what the network sees in training; multiples of its stride."""
-SOURCE_HEIGHT = 640
-"""Rows cut from a tall image before it is warped, so that rotation finds its neighbours."""
+SOURCE_HEIGHT = 640  # rows cut from a tall image: more, so that rotation finds neighbours
 ANGLE = 15.0  # degrees by which images are rotated at most, either way
 ZOOM, STRETCH = 0.28, 0.1
 """Largest logarithm of the factor of both sides, and of width against height."""
@@ -77,9 +76,8 @@ def window_maps(centres: Tensor, size: tuple[int, int], generator: torch.Generat
     # In pixels: rotate, scale, flip the window around its centre, then move to the case's centre.
     cos, sin = torch.cos(angle), torch.sin(angle)
     x, y = sign(MIRRORED) * zoom * stretch, sign(FLIPPED) * zoom / stretch
-    linear = torch.stack(
-        [torch.stack([cos * x, -sin * y], 1), torch.stack([sin * x, cos * y], 1)], 1
-    )
+    rows = [cos * x, -sin * y], [sin * x, cos * y]
+    linear = torch.stack([torch.stack(row, 1) for row in rows], 1)
     linear = linear * window / source[:, None]
     offset = (centres.flip(1) + shift) * 2 / source - 1
     return torch.cat([linear, offset[:, :, None]], dim=2)
@@ -102,9 +100,8 @@ def vary_intensity(uptake: Tensor, generator: torch.Generator) -> Tensor:
     uptake = torch.where(some(SHARE_OF_GAMMA), uptake.clamp_min(1e-4) ** gamma, uptake)
     # Real MIPs are cut off at the top: upwards their hottest organs stay at 1.
     uptake = torch.where(some(SHARE_OF_GAIN), uptake * gain, uptake)
-    blurred = torch.lerp(
-        uptake, F.avg_pool2d(uptake, 3, 1, 1, count_include_pad=False), rand(n, 1, 1, 1)
-    )
+    mean = F.avg_pool2d(uptake, 3, 1, 1, count_include_pad=False)
+    blurred = torch.lerp(uptake, mean, rand(n, 1, 1, 1))
     uptake = torch.where(some(SHARE_OF_BLUR), blurred, uptake)
     resampled = F.interpolate(F.avg_pool2d(uptake, 2), scale_factor=2.0, mode="bilinear")
     uptake = torch.where(some(SHARE_OF_RESAMPLED), resampled, uptake)

@@ -12,34 +12,7 @@ from train.config import Config
 from train.dataset import Case
 from train.synthesis import Donor, mix, transplant
 
-WORKERS = 3
-"""Processes that draw ahead for a GPU. A CPU would only have to share its cores with them."""
-
-
-def draw_cases(
-    patients: list[Case],
-    controls: list[Case],
-    donors: list[Donor],
-    config: Config,
-    rng: np.random.Generator,
-) -> list[Case]:
-    """One batch, some mixed from two, some with transplanted lesions. A patient may be mixed with
-    anyone, a control with controls only. Without controls, patients take their place."""
-    others = controls or patients
-    counts = config.patients_per_batch, config.controls_per_batch
-    shares = config.transplants_onto_patients, config.transplants_onto_controls
-    drawn = []
-    for group, partners, count, share in zip(
-        (patients, others), (patients + controls, others), counts, shares, strict=True
-    ):
-        for i in rng.choice(len(group), count, replace=len(group) < count):
-            case = group[i]
-            if rng.random() < config.mixed:
-                case = mix(case, partners[rng.integers(len(partners))], rng)
-            if donors and rng.random() < share:
-                case = transplant(case, donors[rng.integers(len(donors))], rng)
-            drawn.append(case)
-    return drawn
+WORKERS = 3  # processes that draw ahead for a GPU; a CPU would have to share its cores with them
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +26,29 @@ class Batches(Dataset):
     config: Config
     first_step: int
 
+    def cases(self, rng: np.random.Generator) -> list[Case]:
+        """Some mixed from two, some with transplanted lesions. A patient may be mixed with anyone,
+        a control with controls only. Without controls, patients take their place."""
+        config, drawn, others = self.config, [], self.controls or self.patients
+        counts = config.patients_per_batch, config.controls_per_batch
+        shares = config.transplants_onto_patients, config.transplants_onto_controls
+        groups, partners = (self.patients, others), (self.patients + self.controls, others)
+        for group, pool, count, share in zip(groups, partners, counts, shares, strict=True):
+            for i in rng.choice(len(group), count, replace=len(group) < count):
+                case = group[i]
+                if rng.random() < config.mixed:
+                    case = mix(case, pool[rng.integers(len(pool))], rng)
+                if self.donors and rng.random() < share:
+                    case = transplant(case, self.donors[rng.integers(len(self.donors))], rng)
+                drawn.append(case)
+        return drawn
+
     def __len__(self) -> int:
         return self.config.steps_per_epoch
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, int]:
         rng = np.random.default_rng((self.config.seed, self.first_step + step))
-        drawn = draw_cases(self.patients, self.controls, self.donors, self.config, rng)
-        planes, centres = augment.source(drawn, rng)
+        planes, centres = augment.source(self.cases(rng), rng)
         return planes, centres, int(rng.integers(2**62))
 
     def ahead_of(self, device: torch.device) -> DataLoader:

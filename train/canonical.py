@@ -1,8 +1,7 @@
 """What is normalised before the network sees an image: impulse noise, orientation, air.
 
 Salt and pepper is filtered out, and vertically flipped bodies are flipped back, so the network
-need not learn either; a clean upright image stays as it is. Then the air beside the body is left
-out, which is two fifths of the challenge's images.
+need not learn either. The air beside the body, two fifths of an image, is left out.
 """
 
 import numpy as np
@@ -12,13 +11,11 @@ from torch import Tensor, nn
 
 from train.dataset import Case
 
-LEAST_IMPULSE = 40 / 255
-"""How much a pixel of salt or pepper stands out from its neighbours' median, at least."""
+LEAST_IMPULSE = 40 / 255  # by which salt or pepper stands out from its neighbours' median
 ROWS, COLUMNS = 16, 8  # of the thumbnail that tells which way up a body is
 CELL = 8  # pixels, in each direction, whose mean is taken before the thumbnail is made
 RIDGE = 0.1
-BUSY, BUSY_PIXELS = 10 / 255, 6
-"""A column belongs to the body if so many pixels have more than that uptake."""
+BUSY, BUSY_PIXELS = 10 / 255, 6  # a body column has that many pixels of more than that uptake
 MARGIN = 8  # columns of air that are kept on either side
 
 
@@ -48,8 +45,7 @@ def top_minus_bottom(uptake: Tensor) -> Tensor:
 
 
 class Upright(nn.Module):
-    """Flips vertically flipped bodies back, and what was predicted on them again. weights: float32
-    [ROWS/2·COLUMNS], as `learn_upright` gives them."""
+    """Flips vertically flipped bodies back, and what was predicted on them again."""
 
     def __init__(self, weights: list[float]) -> None:
         super().__init__()
@@ -68,9 +64,8 @@ class Upright(nn.Module):
 def learn_upright(cases: list[Case]) -> list[float]:
     """Weights such that the weighted sum over `top_minus_bottom` of each case is about 1, so that
     of a flipped one, whose features are the negative ones, about -1: ridge regression."""
-    features = np.concatenate(
-        [top_minus_bottom(torch.from_numpy(c.uptake)[None, None] / 255).numpy() for c in cases]
-    ).astype(np.float64)
+    images = (torch.from_numpy(case.uptake)[None, None] / 255 for case in cases)
+    features = np.concatenate([top_minus_bottom(i).numpy() for i in images]).astype(np.float64)
     inner = features.T @ features + RIDGE * np.eye(features.shape[1])
     return np.linalg.solve(inner, features.sum(axis=0)).astype(np.float32).tolist()
 

@@ -8,8 +8,7 @@ import torch
 
 from serve import files
 
-CHECKPOINT, WEIGHTS = "last.pt", "weights.safetensors"
-"""While a run trains there is the first; once it is done, the second instead."""
+CHECKPOINT, WEIGHTS = "last.pt", "weights.safetensors"  # while a run trains, and once it is done
 
 
 def check_folder(out: Path) -> None:

@@ -12,13 +12,15 @@ from train.config import CONFIGURATIONS, PRECISIONS
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that a run and a cross-validation have in common."""
+    parser.add_argument("--data", type=Path, help="folder with patients/ and controls/")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder, e.g. runs/first")
+    start = "weights to fine-tune; for all folds also a folder with fold-K.safetensors for each"
+    parser.add_argument("--start-from", type=Path, metavar="PATH", help=start)
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
     budget.add_argument("--steps", type=int, help="budget in steps, in place of --minutes")
     parser.add_argument("--config", choices=CONFIGURATIONS, help="settings (default recipe)")
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, help="default: bfloat16 if GPU or CPU is fast in it"
-    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="default: bfloat16 where fast")
 
 
 def bfloat16_pays() -> bool:

@@ -94,20 +94,13 @@ def train(runs: dict[Path, Config], arguments: argparse.Namespace) -> list[Path]
 
 
 def _parser() -> argparse.ArgumentParser:
-    usage = {"prog": "python -m train.crossval", "description": __doc__.split("\n")[0]}
-    parser = argparse.ArgumentParser(**usage)
-    parser.add_argument("--data", type=Path, required=True, help="folder of patients and controls")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser = argparse.ArgumentParser("python -m train.crossval", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--folds", type=int, nargs="+", choices=range(dataset.FOLDS), metavar="K",
         default=list(range(dataset.FOLDS)), help="default: all five",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=1, help="networks of each fold (default 1)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default 1)")
-    parser.add_argument(
-        "--start-from", type=Path, metavar="PATH",
-        help="weights to fine-tune: a file, or a folder with fold-K.safetensors for each fold",
-    )  # fmt: skip
     cli.add_options(parser)
     return parser
 
@@ -116,6 +109,8 @@ def _run(arguments: argparse.Namespace) -> int:
     for name in ("jobs", "seeds"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} must be 1 or more")
+    if arguments.data is None:
+        raise ValueError("--data is needed")
     checkpoint.check_folder(arguments.out)
     settings, start = cli.settings_of(arguments), arguments.start_from
     runs: dict[Path, Config] = {}

@@ -95,10 +95,8 @@ def _pairs(
         if image.stem.startswith(PATIENT):
             faults.append(f"{image}: is named as a patient, but is among the controls")
     counts = Counter(image.stem for image, _ in pairs)
-    faults += [
-        f"{stem}: {count} images have this name" for stem, count in counts.items() if count > 1
-    ]
-    return pairs, faults
+    more = {stem: count for stem, count in counts.items() if count > 1}
+    return pairs, faults + [f"{stem}: {n} images have this name" for stem, n in more.items()]
 
 
 def load(root: Path, note: Callable[[str], None] | None = None) -> list[Case]:

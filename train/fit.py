@@ -19,7 +19,7 @@ import torch
 
 from serve import contract, files
 from serve.errors import UsageError
-from train import augment, canonical, checkpoint, cli, dataset, plots, pretrained, slices, weights
+from train import augment, canonical, checkpoint, cli, dataset, detail, plots, pretrained, weights
 from train.batches import Batches
 from train.config import Config
 from train.lesion_metrics import FAILURE
@@ -29,11 +29,8 @@ from train.progress import Progress, over
 from train.segmentation import Segmentation
 from train.synthesis import Donor
 
-LONGEST_EPOCH = 600.0
-"""Seconds after which an epoch ends: a checkpoint follows each epoch, and what came after the last
-one is lost when a run is stopped."""
-OF_THIS_MACHINE = ("data", "start_from")
-"""Settings that are paths; hashes among the facts identify what was there."""
+LONGEST_EPOCH = 600.0  # seconds, as what came after an epoch's checkpoint is lost in a stopped run
+OF_THIS_MACHINE = ("data", "start_from")  # paths; hashes among the facts identify what was there
 
 
 def fit(config: Config, out: Path, device: torch.device, state: dict | None = None) -> None:
@@ -63,7 +60,7 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
     origin = {} if state else pretrained.load_start(network, config, validation)
     network.to(device, memory_format=torch.channels_last)
     average = average_of(network, config)
-    by_slices = slices.kept_by(case.truth for case in cases)
+    by_slices = detail.kept_by(case.truth for case in cases)
     upright = canonical.Upright(canonical.learn_upright(training))
     segmentation = Segmentation([average.module], upright, by_slices).to(device)
 
@@ -164,17 +161,10 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.fit", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, help="folder with patients/ and controls/")
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder, e.g. runs/first")
     parser.add_argument("--resume", action="store_true", help="resume the run in --out")
-    parser.add_argument(
-        "--fold", type=int, choices=range(dataset.FOLDS), help="to validate on (default 0)"
-    )
+    folds = range(dataset.FOLDS)
+    parser.add_argument("--fold", type=int, choices=folds, help="to validate on (default 0)")
     parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
-    parser.add_argument(
-        "--start-from", type=Path, metavar="FILE",
-        help="weights to fine-tune, e.g. artifacts/weights/fold-0.safetensors",
-    )  # fmt: skip
     cli.add_options(parser)
     return parser
 

@@ -89,8 +89,7 @@ class Unseen:
             )
         self._ensembles: dict[tuple[int, ...], Segmentation] = {}
         dealt = dataset.folds(self.cases)
-        self.part = np.array([dealt[case.name] for case in self.cases])
-        """Of the nested fits, of each case: the fold, where the cases are those of all folds."""
+        self.part = np.array([dealt[case.name] for case in self.cases])  # of the nested fits
         self.patient = np.array([case.is_patient for case in self.cases])
 
     def fold(self, case: Case) -> int | None:
@@ -121,8 +120,7 @@ class Measured:
         self.default = DEFAULT if DEFAULT in self.names else self.names[0]
         self.points = self._fit(np.full(len(self.cases), True))
         nested = [self._fit(unseen.part != part) for part in range(dataset.FOLDS)]
-        self.nested = [nested[part] for part in unseen.part]
-        """Of each case, fitted without its part."""
+        self.nested = [nested[part] for part in unseen.part]  # of each case, without its part
 
     def _fit(self, chosen: np.ndarray) -> OperatingPoints:
         patient = self.unseen.patient

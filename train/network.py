@@ -1,5 +1,4 @@
-"""The network: EfficientNet-Lite0 for one grey channel, a slim U-Net decoder, and attention over
-the whole image.
+"""EfficientNet-Lite0 for one grey channel, a slim U-Net decoder, attention over the whole image.
 
 Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks"
 (arXiv 1801.04381); Tan and Le 2019, "EfficientNet" (arXiv 1905.11946), whose Lite versions are
@@ -12,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDE = 64
-"""Image height and width are padded to a multiple of this: half resolution, then five halvings."""
+STRIDE = 64  # height and width are padded to a multiple: half resolution, then five halvings
 
 
 Stage = namedtuple("Stage", "expansion kernel channels repeats stride")

@@ -1,11 +1,11 @@
 """From logits to the mask: calibration, and how sure a mask must be not to be empty.
 
-The score is the Dice of each image. Were the probabilities p of the pixels right, the mask with the
-largest expected Dice E would be {p > E/2}: the surer the network is of an image, the higher the
-threshold (Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1 measure",
-arXiv 1402.1892). Networks are overconfident, and the more so the more tumour they see. A logistic
-regression on out-of-fold patients corrects both: Platt's scaling of the logits (Platt 1999,
-"Probabilistic outputs for support vector machines"), with an offset for each image.
+Were the probabilities p of the pixels right, the mask with the largest expected Dice E would be {p
+> E/2}: the surer the network is of an image, the higher the threshold (Lipton et al. 2014, "Optimal
+thresholding of classifiers to maximize F1 measure", arXiv 1402.1892). Networks are overconfident,
+and the more so the more tumour they see. A logistic regression on out-of-fold patients corrects
+both: Platt's scaling of the logits (Platt 1999, "Probabilistic outputs for support vector
+machines"), with an offset for each image.
 
 An operating point is a minimum probability: a mask is empty where fewer than FEWEST_PIXELS pixels
 exceed it. Lesions that are found keep their outline.
@@ -22,16 +22,11 @@ from scipy import optimize, special
 from torch import Tensor
 
 SPECIFICITY = {"sensitive": 0.0, "balanced": 0.5, "specific": 0.8}
-"""Operating points, by the share of controls that get an empty mask. It is defined on controls, of
-which there are many: the faintest patient is one image."""
+"""Operating points, by the share of controls, of which there are many, that get an empty mask."""
 DEFAULT = "balanced"
-FEWEST_PIXELS = 100
-"""The highest pixel alone separates patients from controls less well. Each of the challenge's 145
-patients has 169 or more tumour pixels."""
+FEWEST_PIXELS = 100  # the highest alone separates less well; patients have 169 or more of tumour
 MOST = 0.999999  # the highest minimum probability that is chosen: 1 would empty every mask
-ROUNDS = 8
-"""Of the iteration in `expected_dice`. On the histograms of 145 out-of-fold patients two give the
-same masks as sixty; pixels are finer than bins, so there are more."""
+ROUNDS = 8  # of the iteration in expected_dice: two give the masks of sixty on histograms
 FLOOR = -12.0
 """Pixels with a logit at or below this are healthy whatever the calibration makes of them."""
 AREA_SMOOTHING = 10.0  # pixels added before the logarithm, so that an image without tumour has one

@@ -12,8 +12,7 @@ from train.network import UNet
 
 WARM_UP = 0.03
 GRADIENT_NORM = 5.0
-BCE_WEIGHT = 4.0
-"""Cross-entropy is a mean over all pixels, of which 1 % are tumour: alone it would hardly count."""
+BCE_WEIGHT = 4.0  # a mean over all pixels, of which 1 % are tumour: alone it would hardly count
 DICE_SMOOTHING = 4.0
 """Pixels at half resolution added above and below the fraction: Dice is then defined for an image
 without tumour, and the gradient of the smallest lesions (about 40 such pixels) bounded."""
@@ -67,8 +66,7 @@ def step(network: UNet, optimiser: torch.optim.Optimizer, loss: Tensor, rate: fl
 
 
 def average_of(network: nn.Module, config: Config) -> AveragedModel:
-    """The exponential moving average of weights and buffers, in evaluation mode. It follows closely
-    at first, so that the start is forgotten."""
+    """The moving average of weights and buffers, close at first, so that the start is forgotten."""
 
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         decay = min(config.ema_decay, (1 + int(count)) / (10 + int(count)))

@@ -41,8 +41,7 @@ def _overlay(case: Case, prediction: np.ndarray) -> np.ndarray:
 
 
 def preview_sheet(patients: list[tuple[Case, np.ndarray, float]], out: Path) -> None:
-    """Image and prediction side by side as a PNG, of PREVIEWS of the (case, bool H×W mask, Dice),
-    from the smallest lesion area to the largest."""
+    """PREVIEWS of the (case, bool H×W mask, Dice), from the smallest lesions to the largest."""
     ordered = sorted(patients, key=lambda patient: patient[0].truth.sum())
     count = min(PREVIEWS, len(ordered))
     chosen = [ordered[i] for i in np.linspace(0, len(ordered) - 1, count).astype(int)]
@@ -59,7 +58,7 @@ def preview_sheet(patients: list[tuple[Case, np.ndarray, float]], out: Path) -> 
 
 
 def froc_curve(froc: dict, out: Path) -> None:
-    """Over thresholds of the probability, with the operating points; froc: of results.collect."""
+    """Over thresholds of the probability, with operating points; froc: of out_of_fold.collect."""
     figure = Figure(figsize=(6, 4))
     axes = figure.subplots()
     for group, colour in (("patients", "tab:blue"), ("controls", "tab:orange")):

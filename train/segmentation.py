@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.canonical import Upright, body_columns, without_impulses
-from train.detail import with_detail
+from train.detail import mean_of_slices, with_detail
 from train.network import STRIDE, UNet
-from train.slices import mean_of_slices
 from train.weights import Weights
 
 AIR = -1e4  # logit of tumour where there is no body: a probability of 0 whatever the calibration
@@ -38,8 +37,7 @@ class Segmentation(nn.Module):
 
     def prepare(self, uptake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """1×1×H×W float uptake in 0..1 of any size -> the same clean and upright, whether it was
-        vertically flipped (bool 1×1×1×1), the body's first column and the one behind its last
-        (int64 [1])."""
+        vertically flipped (bool 1×1×1×1), and what body_columns gives."""
         uptake = without_impulses(uptake)
         flipped = self.upright.flipped(uptake)
         return self.upright.turn(uptake, flipped), flipped, *body_columns(uptake)
@@ -66,8 +64,7 @@ class Segmentation(nn.Module):
 
     @torch.no_grad()
     def of_image(self, uptake: np.ndarray) -> np.ndarray:
-        """uint8 H×W uptake (255 = hottest) -> float32 H×W logits; the networks must be in
-        evaluation mode."""
+        """uint8 H×W uptake (255 = hottest) -> float32 H×W logits."""
         image = torch.from_numpy(np.ascontiguousarray(uptake))[None, None]
         return self(image.to(self.upright.weights.device).float() / 255)[0, 0].cpu().numpy()
 

@@ -4,11 +4,11 @@ A MIP is a maximum along rays, so the MIP of a body with a lesion added is the p
 of the two uptakes: exact, except where the lesion would lie behind something hotter. Such places
 are refused.
 
-Mixing cuts across two images, as CutMix does (Yun et al. 2019, arXiv 1905.04899), but keeps the
-anatomy: scans begin at the head and are centred, so the same row meets about the same organ.
+Mixing cuts across two images, as CutMix does (Yun et al. 2019, arXiv 1905.04899), at one row of
+both: scans begin at the head and are centred, so it meets about the same organ.
 """
 
-from dataclasses import dataclass
+from collections import namedtuple
 
 import numpy as np
 from scipy import ndimage
@@ -23,17 +23,9 @@ GAINS = (0.6, 1.3)
 ROW_JITTER, COLUMN_JITTER = 15.0, 10.0
 ANYWHERE = 0.2  # share of lesions put anywhere in the body instead of where the donor had them
 CUT = (0.15, 0.85)  # between which shares of the shorter image's height two people are mixed
-
-
-@dataclass(frozen=True, eq=False)
-class Lesion:
-    """uptake: float32 h×w, 0 outside the halo; truth: float32 h×w in 0..1; row, column: the centre,
-    in torso widths from the top of the image and the body's midline."""
-
-    uptake: np.ndarray
-    truth: np.ndarray
-    row: float
-    column: float
+Lesion = namedtuple("Lesion", "uptake truth row column")
+"""uptake: float32 h×w, 0 outside the halo; truth: float32 h×w in 0..1; row, column: the centre, in
+torso widths from the top of the image and the body's midline."""
 
 
 def _midline_and_torso(uptake: np.ndarray) -> tuple[float, float]:
@@ -49,8 +41,7 @@ def _midline_and_torso(uptake: np.ndarray) -> tuple[float, float]:
 
 
 def mix(one: Case, other: Case, rng: np.random.Generator) -> Case:
-    """The upper body of either with the lower body of the other, cut at a random row. Neither is
-    changed. Images of different widths are not mixed: `one` is returned."""
+    """The upper body of either with the lower body of the other; `one` if their widths differ."""
     if one.uptake.shape[1] != other.uptake.shape[1]:
         return one
     upper, lower = (one, other) if rng.random() < 0.5 else (other, one)
@@ -89,8 +80,7 @@ class Donor:
 
 
 def transplant(case: Case, donor: Donor, rng: np.random.Generator) -> Case:
-    """Return the case with lesions of the donor added; the case itself is left as it is. Side,
-    scale, uptake and place vary around the donor's anatomy."""
+    """The case with lesions of the donor: side, scale, uptake and place vary around its anatomy."""
     uptake, truth = case.uptake.copy(), case.truth.copy()
     midline, torso = _midline_and_torso(uptake)
     size = np.clip(torso / donor.torso, *SCALES) * rng.uniform(0.75, 1.3)

@@ -1,7 +1,6 @@
 """The file of a trained network, and what it says about how it was trained.
 
-`artifacts/weights/fold-K.safetensors` are such files, and so is `weights.safetensors` of a run.
-Everything else, the ONNX files included, is derived from them.
+`artifacts/weights/fold-K.safetensors` are such files, from which the ONNX files are derived.
 """
 
 import hashlib
@@ -77,8 +76,7 @@ def load(path: Path) -> Weights:
 
 
 def source_commit(*folders: str) -> str:
-    """The commit checked out, with "-dirty" where files of the folders differ from it; "unknown"
-    outside a git checkout."""
+    """The commit, "-dirty" where files of the folders differ; "unknown" outside a checkout."""
 
     def git(*words: str) -> str:
         return subprocess.check_output(["git", *words], cwd=PROJECT, text=True, stderr=-3).strip()
