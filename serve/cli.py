@@ -17,12 +17,13 @@ from serve.cpus import available_cpus
 from serve.errors import UsageError
 from serve.folders import find_images
 from serve.segmenter import ArtifactError
-from serve.settings import Settings, SettingsError
+from serve.settings import VARIABLES, Settings, SettingsError
 from serve.tasks import Provenance, Task, check_foreign, make_tasks
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGURATION = "gunicorn.conf.py"  # in the project, or in the package once it is installed
 NO_DEVICE = "Research software, not a medical device."
+SETTINGS = "settings are environment variables"
 
 PREDICT = """\
 Write the tumour mask of each image as DIR/NAME.png: height and width of the
@@ -113,7 +114,9 @@ class Progress:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's own; return the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        arguments.command.error(f"unknown: {' '.join(unknown)}; {SETTINGS}")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
     try:
@@ -142,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=command)
         return command
 
     command = add("predict", predict, "image files to mask files", PREDICT, MORE)
@@ -160,13 +163,19 @@ def _parser() -> argparse.ArgumentParser:
         "--expect", nargs="+", type=Path, metavar="IMG|DIR", help="images that must have a row"
     )
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="table to write")
-    text = "answer HTTP requests; settings are environment variables"
-    add("serve", serve, text, f"{text}: PORT, MODEL, WORKERS and those in docs/api.md", NO_DEVICE)
+    text = f"answer HTTP requests; {SETTINGS}"
+    add("serve", serve, text, f"{text}:\n\n{_settings()}", NO_DEVICE)
     text = "the challenge's threshold baseline instead of the model"
     command = add("baseline", predict, text, f"predict with {text}", NO_DEVICE)
     command.set_defaults(is_baseline=True, url=None, operating_point=None)
     _add_files(command)
     return parser
+
+
+def _settings() -> str:
+    """Return the table of settings, a line each."""
+    defaults = {v.name: f" (default: {v.default})" if v.default else "" for v in VARIABLES}
+    return "\n".join(f"  {v.name:<10} {v.help}{defaults[v.name]}" for v in VARIABLES)
 
 
 def _add_files(command: argparse.ArgumentParser) -> None:

@@ -217,8 +217,8 @@ def _unreadable(path: Path, checksum: Path, error: OSError) -> str:
         command = f"(cd {folder} && sha256sum {name} > {written})"
         return f"{what}; if you trust the model, make its checksum: {command}"
     return (
-        f"{what}; restore it with git checkout, make it with python -m export, "
-        "or set MODEL=baseline"
+        f"{what}; correct MODEL, restore the file with git checkout, make it with "
+        "python -m export, or set MODEL=baseline"
     )
 
 

@@ -25,6 +25,7 @@ from serve.measure import measure
 from serve.phantom import phantom
 from serve.remote import RemoteSegmenter, ServerError
 from serve.segmenter import Baseline
+from serve.settings import VARIABLES
 from serve.tasks import Outcome, Provenance, Task
 from tests.conftest import PROJECT, write_artifact
 from tests.fake_server import fake_server
@@ -815,3 +816,21 @@ def test_serving_requirements_are_enough():
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True)
     packages = {name.partition(".")[0] for name in loaded.split()}
     assert not packages & {"torch", "onnx", "scipy", "tqdm", "train", "export", "benchmarks"}
+
+
+@pytest.mark.parametrize("command", ["predict", "serve"])
+def test_unknown_option_says_that_settings_are_environment_variables(command, tmp_path, capsys):
+    files = [str(tmp_path), "--out", str(tmp_path)] if command == "predict" else []
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, *files, "--model", "mine.onnx"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"usage: tumour-segmenter {command}" in said
+    assert "unknown: --model mine.onnx; settings are environment variables" in said
+
+
+def test_help_of_serve_lists_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--help"])
+    said = capsys.readouterr().out
+    assert all(f"  {v.name} " in said and v.help in said for v in VARIABLES)
