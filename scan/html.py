@@ -57,7 +57,7 @@ def page(said: dict, overlay: bytes) -> str:
         height=said["mip"]["shape"][0],
         numbers=_numbers(said["lesions"], said["mip"]["pixel_mm"]),
         picture=base64.b64encode(overlay).decode(),
-        caption=f"White is SUV 0, black {black:g} and more; what is marked is coloured.",
+        caption=f"White is SUV 0, black is {black:g} and more, pink is the mask.",
         warnings="".join(f'<p class="warning">{escape(w)}</p>' for w in said["warnings"]),
         totals=_facts(_totals(said["totals"])),
         lesions=_lesions(said["lesions"]) if count else "<p>None was found.</p>",
@@ -126,4 +126,5 @@ def _origin(said: dict) -> dict[str, str]:
         "SUV": f"{suv['rule']}; factor {suv['factor']:.6g}",
         "Injection to scan": "" if minutes is None else f"{minutes:.0f} minutes",
         "Model": f"{model['name']} {model['version'] or ''} {(model['hash'] or '')[:16]}".strip(),
+        "Operating point": model["operating_point"] or "",
     }

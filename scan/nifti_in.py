@@ -37,9 +37,9 @@ def read(series: Series, given: Given) -> tuple[Volume, Suv]:
     except (ScanError, MemoryError):
         raise
     except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        raise ScanError(f"damaged, truncated or no NIfTI: {type(error).__name__}") from error
+        raise ScanError(f"damaged, truncated or not NIfTI ({type(error).__name__})") from error
     except nibabel.filebasedimages.ImageFileError as error:
-        raise ScanError(f"no NIfTI file: {type(error).__name__}") from error
+        raise ScanError(f"not a NIfTI file ({type(error).__name__})") from error
     if given.suv_factor is None:
         suv = Suv(1.0, "SUV", "the values of the NIfTI file are taken to be SUV")
     else:

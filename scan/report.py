@@ -35,6 +35,7 @@ COLUMNS = (
     "suv_black",
     "model_version",
     "model_hash",
+    "operating_point",
     "warnings",
     "fault",
 )
@@ -142,6 +143,7 @@ def row(source: int, folder: str, said: dict | None, uid: str = "", fault: str =
         "suv_black": said["mip"]["suv_black"],
         "model_version": said["model"]["version"],
         "model_hash": said["model"]["hash"],
+        "operating_point": said["model"]["operating_point"],
         "warnings": "; ".join(said["warnings"]),
         "fault": "",
     }

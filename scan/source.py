@@ -81,18 +81,23 @@ def find(source: Path, out: Path | None = None) -> list[Series]:
         return _find_dicom(source, _walk(source, out))
     if is_nifti(source):
         return [_nifti(source)]
-    if zipfile.is_zipfile(source):
+    if _is_zip(source):
         try:
             # It stays open for as long as a file of it may be read: its list may be long.
             return _find_dicom(source, _members(source, zipfile.ZipFile(source)))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise ScanError(f"the ZIP is damaged: {error}", str(source)) from error
+            raise ScanError(f"the ZIP is damaged or truncated: {error}", str(source)) from error
     return find_loose([source])
 
 
 def is_loose(path: Path) -> bool:
     """Whether `path` is a file that can only be one of many: neither NIfTI nor ZIP."""
-    return path.is_file() and not is_nifti(path) and not zipfile.is_zipfile(path)
+    return path.is_file() and not is_nifti(path) and not _is_zip(path)
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether it is a ZIP, by its content, or a broken one, by its name."""
+    return path.name.lower().endswith(".zip") or zipfile.is_zipfile(path)
 
 
 def find_loose(paths: list[Path]) -> list[Series]:
@@ -181,7 +186,7 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
         head = _head(file)
         if head is None:
             nifti = file.name.lower().endswith((".nii", ".nii.gz"))
-            others["NIfTI (which is taken if it is named itself)" if nifti else "no DICOM"] += 1
+            others["NIfTI (which is taken if it is named itself)" if nifti else "non-DICOM"] += 1
             continue
         kind, modality = head.get("SOPClassUID", ""), head.get("Modality") or "?"
         uid = head.get("SeriesInstanceUID", "")

@@ -21,7 +21,7 @@ from scan import needs
 from scan.cli import main
 from scan.errors import ScanError
 from serve.contract import decode_png
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, write_artifact
 from tests.pet_series import (
     FACTOR,
     LESIONS,
@@ -160,6 +160,29 @@ def test_an_operating_point_that_the_model_does_not_have_is_exit_code_2(tmp_path
     assert main(command) == 2
     assert "--operating-point sensitive" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_operating_point_makes_the_mask_and_is_part_of_done(tmp_path, capsys, monkeypatch):
+    points = {"sensitive": {"minimum_probability": 0.0}, "specific": {"minimum_probability": 1.0}}
+    metadata = {"operating_point": "sensitive", "operating_points": json.dumps(points)}
+    model = write_artifact(tmp_path / "points.onnx", metadata=metadata, minimum=True)
+    monkeypatch.setenv("MODEL", str(model))
+    study = write_series(tmp_path / "study", suv=SMALL)
+    out, table = tmp_path / "out", tmp_path / "table.csv"
+    command = [str(study), "--out", str(out), "--csv", str(table), "--suv-black", "14"]
+    command.append("--operating-point")
+    for name, found in (("sensitive", True), ("specific", False), ("sensitive", True)):
+        capsys.readouterr()
+        assert main([*command, name]) == 0
+        assert "1 series done, 0 were done before" in capsys.readouterr().out
+        report = report_of(out)
+        assert report["model"]["operating_point"] == name
+        assert bool(report["lesions"]) == found
+        assert np.asarray(Image.open(only_folder(out) / "mask.png")).any() == found
+        assert [row["operating_point"] for row in rows_of(table)] == [name]
+        assert name in (only_folder(out) / "report.html").read_text()
+        assert main([*command, name]) == 0
+        assert "0 series done, 1 were done before" in capsys.readouterr().out
 
 
 def test_what_is_done_is_not_done_again(tmp_path, capsys, monkeypatch):

@@ -41,7 +41,7 @@ def test_a_folder_without_pet_names_what_is_there(tmp_path, capsys):
     assert "no PET series" in line
     assert "3 CT files" in line
     assert "1 SR file" in line
-    assert "1 no DICOM file" in line
+    assert "1 non-DICOM file" in line
 
 
 def test_an_empty_folder(tmp_path, capsys):
@@ -241,7 +241,7 @@ def test_a_damaged_zip(tmp_path, capsys):
     path.write_bytes(damaged)
     refused(path, tmp_path, capsys)
     path.write_bytes(path.read_bytes()[:-2000])
-    refused(path, tmp_path, capsys)
+    assert "the ZIP is damaged or truncated" in refused(path, tmp_path, capsys)
 
 
 def test_a_broken_series_never_stops_the_others(tmp_path, capsys):
