@@ -171,12 +171,20 @@ def test_commands_of_python_know_their_options(command):
         assert re.search(rf"{option}\b", run.stdout)
 
 
+def anchors(document: Path) -> set[str]:
+    """Return what a link may name of a Markdown file: its headings as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_named_files_exist(document):
     text = document.read_text()
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
         if not target.startswith(("http://", "https://")):
-            assert (document.parent / target).exists(), target
+            path = document.parent / target if target else document
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
     for name in inline(document):
         if re.fullmatch(r"(serve|train|export|benchmarks|tests|docs)/[\w/]+\.\w+", name):
             assert (PROJECT / name).exists(), name
