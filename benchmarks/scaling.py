@@ -170,10 +170,12 @@ def table(result: dict) -> str:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scaling", description=__doc__.split("\n")[0])
     whole = {"type": whole_number, "metavar": "N"}
-    parser.add_argument("--processes", nargs="+", default=[1, 2, 4], **whole, help="default 1 2 4")
-    parser.add_argument("--images", default=100, **whole, help="a round and number, default 100")
-    parser.add_argument("--rounds", default=3, **whole, help="default 3")
-    parser.add_argument("--tasks", default=100_000, **whole, help="tiny ones, default 100000")
+    parser.add_argument(
+        "--processes", nargs="+", default=[1, 2, 4], **whole, help="to compare, default 1 2 4"
+    )
+    parser.add_argument("--images", default=100, **whole, help="in each round, default 100")
+    parser.add_argument("--rounds", default=3, **whole, help="of each number, default 3")
+    parser.add_argument("--tasks", default=100_000, **whole, help="for the driver, default 100000")
     add_results_options(parser)
     return parser.parse_args(argv)
 
