@@ -122,6 +122,6 @@ def _judge_agreement(agreement: float, what: str) -> None:
     if agreement < LEAST_AGREEMENT:
         raise ExportError(
             f"the masks of float32 and INT8 agree to a Dice of {agreement:.4f} on {what}, at least "
-            f"{LEAST_AGREEMENT} is needed; give --data, so that training images fix the INT8 "
-            "ranges, or train longer"
+            f"{LEAST_AGREEMENT} is needed; train longer, or give --data with more images, on which "
+            "the INT8 ranges are measured"
         )
