@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.scoring import Result
+from benchmarks.summary import leakage
 
 HIT, EXTRA, MISSED = (22, 163, 74), (220, 38, 38), (37, 99, 235)  # green, red, blue
 
@@ -29,6 +30,7 @@ figcaption b {{ float: right }}
 .hit {{ color: rgb{hit} }} .extra {{ color: rgb{extra} }} .missed {{ color: rgb{missed} }}
 </style>
 <h1>{heading}</h1>
+<p>{known}</p>
 <input type="checkbox" id="masks" checked><label for="masks">show masks:</label>
 <b class="hit">■ true positive</b> <b class="extra">■ false positive</b>
 <b class="missed">■ false negative</b>
@@ -43,18 +45,22 @@ FIGURE = """<figure>
 <figcaption>{name} <b>{dice:.3f}</b><br><small>{words}</small></figcaption></figure>"""
 
 
-def page(results: list[Result]) -> str:
-    """The whole page. Reads the cases' images again, so that scoring need not keep them."""
-    dice = [result.dice for result in results if result.case.group == "patient"]
-    heading = f"{len(results)} cases"
-    if dice:
-        heading += f", mean Dice of patients {np.mean(dice):.4f}"
+def page(results: list[Result], trained_on: frozenset[str] | None = None) -> str:
+    """The whole page. Reads the cases' images again, so that scoring need not keep them.
+
+    trained_on: hashes of the images that the model was trained on, None where it does not say.
+    """
+    patients = [result for result in results if result.case.group == "patient"]
+    heading = f"{len(results)} case{'s' * (len(results) > 1)}"
+    if patients:
+        heading += f", mean Dice of patients {np.mean([r.dice for r in patients]):.4f}"
     ordered = sorted(results, key=lambda result: result.dice)
     return PAGE.format(
         hit=HIT,
         extra=EXTRA,
         missed=MISSED,
         heading=heading,
+        known=leakage(patients, trained_on),
         figures="\n".join(map(figure, ordered)),
     )
 

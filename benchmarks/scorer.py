@@ -137,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
         return score_points(args, cases, url, model)
     if args.operating_point:
         model.check_operating_point(args.operating_point)
+    if point := args.operating_point or model.model.get("operating_point"):
+        print(f"at            the operating point {point}")
     source = ServerSource(url, args.timeout, args.operating_point)
     return score_all(args, cases, source, model)
 
@@ -160,11 +162,12 @@ def score_all(
         code = 130
     finally:  # also when a broken data file ends the run: what was scored is kept
         if results:
-            print(summary(results, args.best, model.trained_on if model else None))
+            trained_on = model.trained_on if model else None
+            print(summary(results, args.best, trained_on))
             if args.per_image:
                 files.write(args.per_image, to_csv(results))
             if args.gallery:
-                files.write(args.gallery, gallery.page(results))
+                files.write(args.gallery, gallery.page(results, trained_on))
     return code or int(any(r.fault for r in results))
 
 

@@ -275,7 +275,10 @@ def hashes(folder: Path, count: int) -> list[str]:
     return [contract.image_hash(contract.decode_png(path.read_bytes())) for path in images]
 
 
-def test_the_mean_says_which_model_it_is_of_and_that_it_knew_the_images(data, capsys) -> None:
+def test_the_mean_says_which_model_it_is_of_and_that_it_knew_the_images(
+    data: Path, tmp_path: Path, capsys
+) -> None:
+    gallery = tmp_path / "gallery.html"
     for seen, words in {
         2: "; 2 of 3 images were in its training data: not a figure for unseen patients",
         1: "; 1 of 3 was in its training data: not a figure for unseen patients",
@@ -284,7 +287,8 @@ def test_the_mean_says_which_model_it_is_of_and_that_it_knew_the_images(data, ca
         known = hashes(data / "patients/imgs", seen) + hashes(data / "controls/imgs", 0) + ["other"]
         pages = {"/api": ABOUT, "/api/trained_on": {"hashes": known}}
         with fake_server(perfect, pages=pages) as url:
-            assert score(url, data, "--controls") == 0
+            assert score(url, data, "--controls", "--gallery", gallery) == 0
+        assert f"<p>{words[2:]}</p>" in gallery.read_text()
         said = capsys.readouterr().out.splitlines()
         assert "model         tumour-segmenter 1.0.0, SHA-256 0123456789abcdef" in said
         (mean,) = (line for line in said if line.startswith("mean Dice"))
@@ -311,7 +315,9 @@ def test_an_operating_point_is_asked_for_by_name(data: Path, capsys) -> None:
 
     with fake_server(answer, pages={"/api": ABOUT}) as url:
         assert score(url, data) == 0
+        assert "operating point" not in capsys.readouterr().out  # this server names no default
         assert score(url, data, "--operating-point", "sensitive") == 0
+        assert "at            the operating point sensitive\n" in capsys.readouterr().out
         assert asked == [None] * 3 + ["sensitive"] * 3
         capsys.readouterr()
         assert score(url, data, "--operating-point", "senstive") == 2
