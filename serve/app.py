@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from datetime import timedelta
@@ -41,6 +42,9 @@ from serve.speaker import Speaker
 
 # gunicorn's exit code for an app that cannot be loaded: it stops instead of trying for ever.
 APP_LOAD_ERROR = 4
+# Seconds in which a worker that fails with others is told to stop, or killed if it was told too
+# early to hear it; one that fails alone is not.
+OTHERS_TELL = 30
 CONFIGURATION = "gunicorn.conf.py"
 configured = False  # whether that file was read
 speaker = Speaker()
@@ -253,6 +257,18 @@ def _app(pid: int) -> Flask:
             )
         return create_app(model=served_model())
     except (SettingsError, ArtifactError) as error:
-        if speaker.first():
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        if not speaker.first():
+            _wait_for_stop()
+        print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(APP_LOAD_ERROR)
+
+
+def _wait_for_stop() -> None:
+    """Let the worker that failed first end the server: gunicorn fails if another does meanwhile."""
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    if getattr(worker, "alive", True):  # else it was told already
+        loop.plain_sleep(OTHERS_TELL)
+    else:
+        os._exit(0)

@@ -149,6 +149,16 @@ class Watch:
                     os._exit(1)  # its thread never ends, so the usual way out would not either
 
 
+def plain_sleep(seconds: float) -> None:
+    """Sleep as without gevent: nothing else goes on, but signals are handled."""
+    if not active():
+        time.sleep(seconds)
+        return
+    from gevent.monkey import get_original
+
+    get_original("time", "sleep")(seconds)
+
+
 def _shut(client: socket.socket, how: int) -> None:
     """Have `client` read its end, as if it had closed; gevent's own way would be an error."""
     from gevent.monkey import get_original
