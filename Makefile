@@ -18,8 +18,8 @@ help: ## list what can be made
 serve: .venv/installed ## answer on port 8000 with the shipped model
 	$(SERVE)/gunicorn serve.app:app
 
-test: lint ## check the style and run all tests, 11 to 14 minutes
-	@echo "The tests start servers and browsers and train small networks: 11 to 14 minutes on two cores."
+test: lint ## check the style and run all tests, about 10 minutes
+	@echo "The tests start servers and browsers and train small networks: about 10 minutes on two cores."
 	$(DEV)/python -m pytest -rs
 
 lint: .venv-dev/installed ## check the style
