@@ -19,7 +19,7 @@ from benchmarks.points import Deadline, row, settle
 from benchmarks.server import Server
 from serve.phantom import phantom
 from serve.png import MAX_PIXELS
-from serve.segmenter import ArtifactError, Baseline, Segmenter
+from serve.segmenter import ArtifactError, Baseline, Segmenter, load_model
 from serve.settings import Settings, SettingsError
 
 HEIGHTS, WIDTH = (426, 489, 991), 400  # the challenge's smallest, most common and largest image
@@ -193,7 +193,7 @@ def model_of(url: str) -> tuple[dict, Segmenter | Baseline | None]:
         return {"name": "unknown", "sha256": None}, None
     try:
         settings = Settings.read()
-        here = Segmenter.load(settings.model, settings.threads) if settings.model else Baseline()
+        here = load_model(settings.model, settings.threads)
     except (SettingsError, ArtifactError, ImportError):
         return {"name": "unknown", "sha256": None} | about, None
     if here.metadata != about:

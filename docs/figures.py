@@ -20,7 +20,7 @@ from serve import files  # noqa: E402
 from serve.batch import draw_overlay  # noqa: E402
 from serve.page import EXAMPLES  # noqa: E402
 from serve.phantom import phantom  # noqa: E402
-from serve.segmenter import Baseline, Segmenter  # noqa: E402
+from serve.segmenter import load_model  # noqa: E402
 from serve.settings import Settings  # noqa: E402
 
 COLUMNS = slice(80, 320)  # of the phantom; beside them is air
@@ -111,8 +111,7 @@ def _text(x: float, y: float, text: str, kind: str = "") -> str:
 
 
 def main() -> None:
-    model = Settings.read().model
-    segmenter = Segmenter.load(model) if model else Baseline()
+    segmenter = load_model(Settings.read().model)
     pixels, _ = phantom(**EXAMPLES[0])
     mask = segmenter(pixels)
     grey = io.BytesIO()

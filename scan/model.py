@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from serve.contract import ContractError
 from serve.cpus import available_cpus
-from serve.errors import UsageError
-from serve.segmenter import Baseline, Segmenter, check_operating_point
+from serve.segmenter import Baseline, Segmenter, check_option, load_model
 from serve.settings import Settings
 
 
@@ -31,12 +29,8 @@ class Model:
         Raises `ArtifactError`, `SettingsError`, and `UsageError` for an operating point that the
         model does not have.
         """
-        path = Settings.read().model
-        segmenter = Segmenter.load(path, available_cpus()) if path else Baseline()
-        try:
-            check_operating_point(segmenter.operating_points, operating_point)
-        except ContractError as error:
-            raise UsageError(f"--operating-point {operating_point}: {error}") from error
+        segmenter = load_model(Settings.read().model, available_cpus())
+        check_option(segmenter.operating_points, operating_point)
         return cls(segmenter, operating_point)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:

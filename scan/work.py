@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import serve
 from scan import dicom_in, html, nifti_in
@@ -18,12 +20,13 @@ from scan.lesions import measure
 from scan.mip import Projection, project
 from scan.model import Model
 from scan.options import Options
-from scan.pictures import grey_png, mask_png, overlay_png
 from scan.report import report
 from scan.source import Series
 from scan.usual import warnings_of
 from scan.volume import upright
 from serve import files
+from serve.batch import draw_overlay
+from serve.contract import encode_png
 
 REPORT = "report.json"
 ALWAYS = ["mip.png", "mask.png", "overlay.png", "report.html"]
@@ -88,10 +91,12 @@ def process(
 
 
 def _contents(said: dict, view: Projection, mask: np.ndarray) -> dict[str, bytes | str]:
-    overlay = overlay_png(view.pixels, mask)
+    overlay = draw_overlay(view.pixels, mask)
+    mip = io.BytesIO()
+    Image.fromarray(view.pixels).save(mip, "PNG")
     return {
-        "mip.png": grey_png(view.pixels),
-        "mask.png": mask_png(mask),
+        "mip.png": mip.getvalue(),
+        "mask.png": encode_png(mask),
         "overlay.png": overlay,
         "report.html": html.page(said, overlay),
         REPORT: json.dumps(said, indent=1) + "\n",

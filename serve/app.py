@@ -37,7 +37,7 @@ from serve.segmenter import (
     check_operating_point,
     read_checked,
 )
-from serve.settings import PROJECT, Settings, SettingsError
+from serve.settings import Settings, SettingsError, configuration
 from serve.speaker import Speaker
 
 # gunicorn's exit code for an app that cannot be loaded: it stops instead of trying for ever.
@@ -45,8 +45,7 @@ APP_LOAD_ERROR = 4
 # Seconds in which a worker that fails with others is told to stop, or killed if it was told too
 # early to hear it; one that fails alone is not.
 OTHERS_TELL = 30
-CONFIGURATION = "gunicorn.conf.py"
-configured = False  # whether that file was read
+configured = False  # whether gunicorn read its configuration
 speaker = Speaker()
 OPENAPI = Path(__file__).with_name("openapi.json")
 # Characters of base64 whose decoding would hold up the loop.
@@ -253,7 +252,7 @@ def _app(pid: int) -> Flask:
         if "gunicorn.arbiter" in sys.modules and not configured:
             raise SettingsError(
                 "gunicorn was started without its configuration; start it with "
-                f"gunicorn -c {shlex.quote(str(PROJECT / CONFIGURATION))} serve.app:app"
+                f"gunicorn -c {shlex.quote(str(configuration()))} serve.app:app"
             )
         return create_app(model=served_model())
     except (SettingsError, ArtifactError) as error:

@@ -22,9 +22,8 @@ import numpy as np
 from PIL import Image
 
 from serve import __version__, contract, files, remote
-from serve.errors import UsageError
 from serve.measure import measure
-from serve.segmenter import Baseline, Segmenter, check_operating_point
+from serve.segmenter import check_option, load_model
 from serve.tasks import Outcome, Provenance, Task, add_record, read_record
 
 OVERLAY_COLOUR, OVERLAY_OPACITY = (255, 77, 208), 0.8  # as on the page
@@ -75,23 +74,16 @@ def identify(plan: Plan) -> Provenance:
         metadata, version = about["model"], str(about.get("version"))
         offered = about.get("operating_points", {})
     else:
-        model = _load(plan)
+        model = load_model(plan.model, plan.threads)
         metadata, version, offered = model.metadata, __version__, model.operating_points
-    try:
-        check_operating_point(offered, plan.operating_point)
-    except contract.ContractError as error:
-        raise UsageError(f"--operating-point {plan.operating_point}: {error}") from error
+    check_option(offered, plan.operating_point)
     return Provenance.of(metadata, version, plan.operating_point)
-
-
-def _load(plan: Plan) -> Segmenter | Baseline:
-    return Segmenter.load(plan.model, plan.threads) if plan.model else Baseline()
 
 
 def _open_model(plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
     if plan.url:
         return remote.RemoteSegmenter(plan.url, plan.api_key, plan.operating_point)
-    return partial(_load(plan), operating_point=plan.operating_point)
+    return partial(load_model(plan.model, plan.threads), operating_point=plan.operating_point)
 
 
 def work(task: Task, provenance: Provenance) -> Outcome:

@@ -17,11 +17,9 @@ from serve.cpus import available_cpus
 from serve.errors import UsageError
 from serve.folders import find_images
 from serve.segmenter import ArtifactError
-from serve.settings import VARIABLES, Settings, SettingsError
+from serve.settings import PROJECT, VARIABLES, Settings, SettingsError, configuration
 from serve.tasks import Provenance, Task, check_foreign, make_tasks
 
-PACKAGE = Path(__file__).resolve().parent
-CONFIGURATION = "gunicorn.conf.py"  # in the project, or in the package once it is installed
 NO_DEVICE = "Research software, not a medical device."
 SETTINGS = "settings are environment variables"
 
@@ -204,11 +202,10 @@ def _positive(text: str) -> int:
 def serve(arguments: argparse.Namespace) -> int:
     """Become the server: gunicorn with its configuration, wherever it was started."""
     Settings.read()  # tells now what is wrong with them
-    places = [folder / CONFIGURATION for folder in (PACKAGE, PACKAGE / "artifacts", PACKAGE.parent)]
-    config = next((path for path in places if path.is_file()), None)
-    if not config:
-        raise UsageError(f"{CONFIGURATION} is missing; install this package again")
-    paths = [os.fspath(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    config = configuration()
+    if not config.is_file():
+        raise UsageError(f"{config.name} is missing; install this package again")
+    paths = [os.fspath(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "gunicorn", "-c", os.fspath(config), "serve.app:app"]
     os.execve(sys.executable, command, environ)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from serve.cpus import available_cpus
-from serve.segmenter import Baseline, Segmenter
+from serve.segmenter import Baseline, Segmenter, load_model
 from serve.settings import BASELINE, Settings
 
 
@@ -18,8 +18,7 @@ def open_model(model: str | os.PathLike[str] | None) -> Library:
         path = Settings.read().model
     else:
         path = None if os.fspath(model) == BASELINE else Path(model)
-    segmenter = Segmenter.load(path, available_cpus()) if path else Baseline()
-    return Library(segmenter)
+    return Library(load_model(path, available_cpus()))
 
 
 class Library:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from serve.cpus import saturates_int8
-from serve.errors import ContractError
+from serve.errors import ContractError, UsageError
 
 BASELINE_THRESHOLD = 50
 # What an artifact must look like: name, element type and number of dimensions.
@@ -170,6 +170,11 @@ class Segmenter:
             clock.cancel()
 
 
+def load_model(path: Path | str | None, threads: int = 1) -> Segmenter | Baseline:
+    """Open the model file at `path`, as `Segmenter.load` does; None is the baseline."""
+    return Segmenter.load(path, threads) if path else Baseline()
+
+
 def check_operating_point(offered: dict[str, dict[str, float]], name: object) -> None:
     """Raise `ContractError` unless `name` is one of `offered`, or None for the default."""
     if name is None or (isinstance(name, str) and name in offered):
@@ -178,6 +183,14 @@ def check_operating_point(offered: dict[str, dict[str, float]], name: object) ->
     raise ContractError(
         "bad_operating_point", f"the operating points of this model are: {names}", 400
     )
+
+
+def check_option(offered: dict[str, dict[str, float]], name: str | None) -> None:
+    """Raise `UsageError` unless `--operating-point` is in `offered`, or None for the default."""
+    try:
+        check_operating_point(offered, name)
+    except ContractError as error:
+        raise UsageError(f"--operating-point {name}: {error}") from error
 
 
 def _listed(metadata: dict[str, str], key: str, kind: type) -> list | dict:

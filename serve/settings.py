@@ -11,8 +11,10 @@ from typing import NamedTuple
 from serve.contract import MAX_PIXELS, max_characters
 from serve.cpus import available_cpus
 
-PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+PROJECT = PACKAGE.parent
 SHIPPED = "artifacts/model.onnx"
+CONFIGURATION = "gunicorn.conf.py"
 BASELINE = "baseline"
 
 
@@ -95,8 +97,14 @@ class Settings:
 
 def shipped_model() -> Path:
     """Return the shipped model file, wherever the server is started."""
-    package = Path(__file__).resolve().parent  # where an installed package has its model
-    return (package if (package / "artifacts").is_dir() else PROJECT) / SHIPPED
+    # An installed package has its artifacts inside.
+    return (PACKAGE if (PACKAGE / "artifacts").is_dir() else PROJECT) / SHIPPED
+
+
+def configuration() -> Path:
+    """Return gunicorn's configuration: in the project, or beside an installed package's model."""
+    beside = shipped_model().with_name(CONFIGURATION)
+    return beside if beside.is_file() else PROJECT / CONFIGURATION
 
 
 def _number(variable: Variable, text: str) -> int | None:

@@ -30,10 +30,17 @@ class Load:
         self.url, self.got, self._stop = url, [], threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
+    def _next(self) -> str | None:
+        """The server that the next request goes to, None while there is none."""
+        return self.url
+
     def _ask(self) -> None:
         while not self._stop.is_set():
+            if not (url := self._next()):
+                time.sleep(0.01)
+                continue
             try:
-                self.got.append(str(post(self.url, SHORT, timeout=20).status))
+                self.got.append(str(post(url, SHORT, timeout=20).status))
             except client.Unanswered as error:
                 self.got.append(str(error))
 

@@ -1,5 +1,6 @@
 """What a roll-out relies on: readiness falls before the socket closes, and no request is lost."""
 
+import itertools
 import json
 import threading
 import time
@@ -9,7 +10,7 @@ import pytest
 from benchmarks import client
 from tests.serving import post, serving
 from tests.slow_model import lasting, write_slow_artifact
-from tests.test_crashes import wait
+from tests.test_crashes import Load, wait
 
 SHORT = lasting(215)  # some 40 ms
 
@@ -19,13 +20,12 @@ def model(tmp_path_factory):
     return write_slow_artifact(tmp_path_factory.mktemp("slow") / "model.onnx")
 
 
-class Balancer:
+class Balancer(Load):
     """Clients of several servers; each asks one whose readiness was 200 when it was last probed."""
 
     def __init__(self, clients: int) -> None:
-        self.urls, self.got = [], []
-        self._ready, self._stop = [], threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        super().__init__("", clients)
+        self.urls, self._ready, self._turns = [], [], itertools.count()
         self._threads.append(threading.Thread(target=self._probe))
 
     def _probe(self) -> None:
@@ -33,32 +33,12 @@ class Balancer:
             self._ready = [url for url in list(self.urls) if readiness(url) == 200]
             time.sleep(0.1)
 
-    def _ask(self) -> None:
-        turn = 0
-        while not self._stop.is_set():
-            if not (ready := self._ready):
-                time.sleep(0.01)
-                continue
-            turn += 1
-            try:
-                answer = str(post(ready[turn % len(ready)], SHORT, timeout=20).status)
-            except client.Unanswered as error:
-                answer = str(error)
-            self.got.append(answer)
-
-    def __enter__(self) -> "Balancer":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+    def _next(self) -> str | None:
+        ready = self._ready
+        return ready[next(self._turns) % len(ready)] if ready else None
 
     def wait_for(self, count: int) -> None:
-        before = len(self.got)
-        wait(lambda: len(self.got) >= before + count)
+        super().wait_for(len(self.got) + count)
 
 
 def readiness(url: str) -> int:
