@@ -11,7 +11,6 @@ import torch
 from export.graph import INPUT, OUTPUT, ExportError, PixelsToMask
 from serve import contract
 from serve.phantom import phantom
-from serve.segmenter import keep_int8_exact
 from train.dataset import Case
 
 SIZES = ((1, 1), (1, 400), (64, 64), (98, 131), (426, 400), (489, 400), (991, 400))  # phantoms
@@ -26,7 +25,6 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """An onnxruntime session of the graph as the server runs it, on one CPU core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    keep_int8_exact(options)
     providers = ["CPUExecutionProvider"]
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
 

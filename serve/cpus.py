@@ -1,17 +1,10 @@
-"""How many CPUs this process may use, which in a container is not how many the machine has, and
-what they are good at."""
+"""How many CPUs this process may use, which in a container is not how many the machine has."""
 
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
-
-# Names in /proc/cpuinfo of instructions that multiply 8-bit numbers and add them up in 32 bits.
-INT8_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "asimddp"}
-
-X86 = {"x86_64", "amd64"}  # as Linux and Windows say
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -24,20 +17,6 @@ def available_cpus(root: Path = Path("/")) -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, int(min([cpus, *_quotas(root)])))
-
-
-def saturates_int8(root: Path = Path("/")) -> bool:
-    """Return whether 8-bit convolutions may overflow, which would change masks without a word.
-
-    On x86 without instructions for dot products of 8-bit numbers, onnxruntime adds products up in
-    16 bits ("Quantize ONNX models", its documentation, on AVX2). True as well where an x86 CPU's
-    instructions are not known. `root` is where /proc is looked for.
-    """
-    try:
-        instructions = (root / "proc/cpuinfo").read_text().split()
-    except OSError:
-        instructions = []
-    return platform.machine().lower() in X86 and INT8_DOT_PRODUCTS.isdisjoint(instructions)
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from serve.cpus import saturates_int8
 from serve.errors import ContractError, UsageError
 
 BASELINE_THRESHOLD = 50
@@ -106,7 +105,6 @@ class Segmenter:
         # pattern for each size would only keep more.
         options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False
-        keep_int8_exact(options)
         options.log_severity_level = 4  # an error is raised, and needs no line in the log as well
         try:
             session = onnxruntime.InferenceSession(
@@ -211,16 +209,6 @@ def _can_be_fed(session) -> bool:
         (value.name, value.type, len(value.shape or ())) == MINIMUM
         for value in session.get_overridable_initializers()
     )
-
-
-def keep_int8_exact(options) -> None:
-    """Have 8-bit convolutions computed in float32 where the CPU's own would overflow.
-
-    options: onnxruntime's SessionOptions. The masks are then those that the export measured, in
-    some more time than the float32 file takes; of that file nothing changes.
-    """
-    if saturates_int8():
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
 
 
 def _unreadable(path: Path, checksum: Path, error: OSError) -> str:

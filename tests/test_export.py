@@ -16,6 +16,7 @@ from serve.contract import dice
 from serve.phantom import phantom
 from serve.segmenter import Segmenter
 from tests.folders import draw_data
+from tests.int8 import overflowing
 from train import dataset, detail, weights
 from train.canonical import Upright, learn_upright
 from train.measured import load_members
@@ -202,6 +203,10 @@ def test_filters_are_int8_and_there_once(exported):
     assert 0.9 * parameters < int8 < parameters
     assert float32 < 0.1 * parameters
     assert exported.stat().st_size < 2 * 3.8e6
+
+
+def test_no_cpu_overflows_when_it_adds_two_products_in_16_bits(exported):
+    assert not overflowing(onnx.load(exported))
 
 
 def test_the_last_dot_of_a_name_stays(folder, quick, capsys):

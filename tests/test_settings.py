@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.cpus import available_cpus, saturates_int8
+from serve.cpus import available_cpus
 from serve.settings import VARIABLES, Settings, SettingsError, shipped_model
 
 
@@ -17,26 +17,6 @@ def test_defaults_just_work(monkeypatch, tmp_path):
     assert settings.max_pixels == 4_000_000
     assert settings.max_body == 17_114_112
     assert (settings.api_key, settings.metrics) == ("", False)
-
-
-@pytest.mark.parametrize(
-    ("machine", "line", "saturates"),
-    [
-        ("x86_64", "flags\t\t: fpu avx2 avx512f avx512_vnni", False),
-        ("x86_64", "flags\t\t: fpu avx avx2", True),
-        ("AMD64", None, True),
-        ("aarch64", "Features\t: fp asimd", False),
-        ("arm64", None, False),
-    ],
-)
-def test_eight_bits_overflow_on_x86_without_instructions_for_them(
-    tmp_path, monkeypatch, machine, line, saturates
-):
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    if line:
-        (tmp_path / "proc").mkdir()
-        (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
-    assert saturates_int8(tmp_path) is saturates
 
 
 def test_empty_is_the_same_as_not_set():
