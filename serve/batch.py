@@ -44,6 +44,8 @@ class Plan:
 # Images that are handed out ahead for each process: enough to keep it busy, few to hold in memory.
 AHEAD = 4
 MOST_DEATHS = 3  # of processes one after the other, without an image in between
+# Errors in writing a file that the next image would meet as well.
+NO_MORE_FILES = (*files.FULL, errno.EROFS, errno.EACCES)
 
 
 _plan: Plan
@@ -54,13 +56,17 @@ def start(plan: Plan) -> None:
     """Make this process a worker: open the model once, and end when the main process ends."""
     global _plan, _segment
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what it means
-    if parent := multiprocessing.parent_process():
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _plan, _segment = plan, _open_model(plan)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _plan = plan
+    if plan.url:
+        _segment = remote.RemoteSegmenter(plan.url, plan.api_key, plan.operating_point)
+    else:
+        model = load_model(plan.model, plan.threads)
+        _segment = partial(model, operating_point=plan.operating_point)
 
 
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
     os._exit(1)
 
 
@@ -80,12 +86,6 @@ def identify(plan: Plan) -> Provenance:
     return Provenance.of(metadata, version, plan.operating_point)
 
 
-def _open_model(plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
-    if plan.url:
-        return remote.RemoteSegmenter(plan.url, plan.api_key, plan.operating_point)
-    return partial(load_model(plan.model, plan.threads), operating_point=plan.operating_point)
-
-
 def work(task: Task, provenance: Provenance) -> Outcome:
     """Make the files of `task`, or only count in its mask if it is done; never raises."""
     try:
@@ -98,40 +98,31 @@ def work(task: Task, provenance: Provenance) -> Outcome:
             begin = time.perf_counter()
             mask = _segment(pixels)
             seconds = time.perf_counter() - begin
-            if failed := _write(task, pixels, mask, record):
-                return failed
+            if task.with_overlay:
+                files.write(task.overlay, add_record(draw_overlay(pixels, mask), record))
+            elif read_record(task.overlay) not in ("", record):
+                task.overlay.unlink()  # of the mask before, which it would misrepresent
+            files.write(task.mask, add_record(contract.encode_png(mask), record))
         measures = measure(pixels, mask)
         warnings = tuple(filter(None, [*image.notes, measures.warning]))
         return Outcome(task, "", False, mask.shape, measures, seconds, warnings)
     except OSError as error:
-        is_image = error.filename == os.fspath(task.image)  # which is named anyway
-        return Outcome(task, (is_image and error.strerror) or files.reason(error))
+        if error.filename == os.fspath(task.image):  # which is named anyway
+            return Outcome(task, error.strerror or files.reason(error))
+        return Outcome(task, files.reason(error), error.errno in NO_MORE_FILES)
     except Exception as error:  # one image never stops the others
         fault = str(error).strip().partition("\n")[0] or type(error).__name__
         return Outcome(task, fault, isinstance(error, remote.ServerError) and error.is_final)
 
 
-def _write(task: Task, pixels: np.ndarray, mask: np.ndarray, record: str) -> Outcome | None:
-    try:
-        if task.with_overlay:
-            files.write(task.overlay, add_record(draw_overlay(pixels, mask), record))
-        elif read_record(task.overlay) not in ("", record):
-            task.overlay.unlink()  # of the mask before, which it would misrepresent
-        files.write(task.mask, add_record(contract.encode_png(mask), record))
-    except OSError as error:  # not the image's fault, and that of all that follow
-        is_fatal = error.errno in files.FULL or error.errno in (errno.EROFS, errno.EACCES)
-        return Outcome(task, files.reason(error), is_fatal)
-    return None
-
-
 def draw_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:
     """Return a PNG of grey `pixels`, uint8 H×W, with what `mask` marks in colour."""
-    picture = np.stack([pixels] * 3, axis=2).astype(np.float32)
+    picture = np.stack([pixels] * 3, axis=2)
     marked = mask != 0
-    picture[marked] *= 1 - OVERLAY_OPACITY
-    picture[marked] += np.float32(OVERLAY_OPACITY) * np.array(OVERLAY_COLOUR, np.float32)
+    colour = OVERLAY_OPACITY * np.array(OVERLAY_COLOUR)
+    picture[marked] = np.round((1 - OVERLAY_OPACITY) * picture[marked] + colour)
     out = io.BytesIO()
-    Image.fromarray(picture.round().astype(np.uint8)).save(out, "PNG")
+    Image.fromarray(picture).save(out, "PNG")
     return out.getvalue()
 
 
