@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from serve import files
@@ -38,21 +39,16 @@ SAME = ("model", "version", "operating_point")
 
 def row(outcome: Outcome, provenance: Provenance, shard: str) -> str:
     """Return the line of the table for `outcome`, with its line break."""
-    cells: dict[str, object] = {
+    cells: dict[str, object] = asdict(provenance) | {
         "image": outcome.task.image,
         "mask": outcome.task.mask,
         "fault": outcome.fault,
         "warning": "; ".join(outcome.warnings),
-        "model": provenance.model,
-        "version": provenance.version,
-        "operating_point": provenance.operating_point,
         "shard": shard,
     }
     if counted := outcome.measures:
+        cells |= asdict(counted) | {"share_of_body": f"{counted.share_of_body:.6f}"}
         cells["height"], cells["width"] = outcome.shape
-        cells["lesions"] = counted.lesions
-        cells["tumour_pixels"], cells["body_pixels"] = counted.tumour_pixels, counted.body_pixels
-        cells["share_of_body"] = f"{counted.share_of_body:.6f}"
     if outcome.seconds is not None:
         cells["ms"] = f"{1000 * outcome.seconds:.1f}"
     text = io.StringIO()
@@ -90,21 +86,20 @@ def merge(tables: list[Path], expected: Iterable[Path] | None, out: Path) -> tup
     kept. Raises `UsageError` if a file is no such table, `OSError` if `out` cannot be written.
     """
     rows: dict[str, list[str]] = {}
+    fault = COLUMNS.index("fault")
     doubled: dict[str, None] = {}
     made: dict[str, dict[str, Path]] = defaultdict(dict)
-    header: list[str] = []
     for path in tables:
         lines = _read(path)
-        if (found := next(lines, None)) is None or found[:1] != ["image"]:
+        header = next(lines, None)
+        if not header or header[0] != "image":
             raise UsageError(f"{path} is no table of python -m serve predict --csv")
-        if header and found != header:
-            raise UsageError(f"{path} has other columns than {tables[0]}")
-        header = found
-        fault, place = header.index("fault"), {name: header.index(name) for name in header}
+        if header != list(COLUMNS):
+            raise UsageError(f"{path} has other columns than the tables of this version")
         for cells in lines:
-            if len(cells) != len(header):
+            if len(cells) != len(COLUMNS):
                 raise UsageError(
-                    f"{path} is damaged: a row has {len(cells)} of {len(header)} cells"
+                    f"{path} is damaged: a row has {len(cells)} of {len(COLUMNS)} cells"
                 )
             image = cells[0]
             if image in rows:
@@ -112,11 +107,10 @@ def merge(tables: list[Path], expected: Iterable[Path] | None, out: Path) -> tup
             if image not in rows or (rows[image][fault] and not cells[fault]):
                 rows[image] = cells
             for name in (*SAME, "shard"):
-                if name in place:
-                    made[name].setdefault(cells[place[name]], path)
+                made[name].setdefault(cells[COLUMNS.index(name)], path)
     with files.replacing(out) as partial, partial.open("w", **_AS_WRITTEN) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow(COLUMNS)
         writer.writerows(rows[image] for image in sorted(rows))
 
     faults = []

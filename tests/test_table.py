@@ -121,6 +121,7 @@ def test_same_image_by_another_path_is_found(merge):
         (["0.csv", "--out", "all.csv", "--expect", "nowhere"], "nowhere: no such file or folder"),
         (["other.txt", "--out", "all.csv"], "other.txt is no table of"),
         (["0.csv", "older.csv", "--out", "all.csv"], "older.csv has other columns"),
+        (["older.csv", "--out", "all.csv"], "older.csv has other columns"),
         (["cut.csv", "--out", "all.csv"], "cut.csv is damaged: a row has 2 of 15"),
         (["empty.csv", "--out", "all.csv"], "empty.csv is no table of"),
     ],
