@@ -83,7 +83,8 @@ def identify(plan: Plan) -> Provenance:
         model = load_model(plan.model, plan.threads)
         metadata, version, offered = model.metadata, __version__, model.operating_points
     check_option(offered, plan.operating_point)
-    return Provenance.of(metadata, version, plan.operating_point)
+    name = metadata.get("sha256") or metadata.get("name", "unknown")
+    return Provenance(name, version, plan.operating_point or metadata.get("operating_point", ""))
 
 
 def work(task: Task, provenance: Provenance) -> Outcome:

@@ -7,7 +7,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,12 +28,6 @@ class Provenance:
     model: str
     version: str
     operating_point: str
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, str], version: str, point: str | None) -> Provenance:
-        """Read it from a model's `metadata`; `point` None is the model's default."""
-        model = metadata.get("sha256") or metadata.get("name", "unknown")
-        return cls(model, version, point or metadata.get("operating_point", ""))
 
     def record(self, image: Path) -> str:
         """Return what a file made of `image`, as it is now, says of itself. Raises `OSError`."""
