@@ -49,25 +49,23 @@ def parse(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
     """Return the shard that `text`, I/N or auto/N, means. Raises `UsageError`."""
     if not (parts := re.fullmatch(r"(auto|[0-9]{1,6})/([0-9]{1,6})", text)):
         raise UsageError(f"--shard {text!r} is not I/N, such as 0/10, and not auto/N")
-    count, origin = int(parts[2]), f"--shard {text}"
-    if parts[1] == "auto":
+    index, count, origin = parts[1], int(parts[2]), f"--shard {text}"
+    if index == "auto":
         name = next((name for name in INDEX_VARIABLES if environ.get(name)), None)
         if not name:
             raise UsageError(
                 f"{origin}: neither {' nor '.join(INDEX_VARIABLES)} is set; run it in an Indexed "
                 "Job or an array job, or write --shard I/N"
             )
-        given, origin = environ[name], f"{origin} with {name}={environ[name]}"
-        if not re.fullmatch(r"[0-9]{1,6}", given):
+        index = environ[name]
+        origin += f" with {name}={index}"
+        if not re.fullmatch(r"[0-9]{1,6}", index):
             raise UsageError(f"{origin}: this is not a whole number from 0")
-        index = int(given)
         last = environ.get(SLURM_LAST, "") if name == INDEX_VARIABLES[1] else ""
         if last.isdigit() and int(last) >= count:
             raise UsageError(f"{origin} and {SLURM_LAST}={last}: submit with --array=0-{count - 1}")
-    else:
-        index = int(parts[1])
-    if not index < count:
+    if not int(index) < count:
         raise UsageError(
             f"{origin}: I is a number from 0 to N-1" + (f", here 0 to {count - 1}" * (count > 0))
         )
-    return Shard(index, count)
+    return Shard(int(index), count)
