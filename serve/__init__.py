@@ -44,6 +44,6 @@ def load(model: str | os.PathLike[str] | None = None) -> Library:
 
     Import `serve` before onnxruntime, so that onnxruntime's telemetry is off from the start.
     """
-    from serve.library import open_model  # onnxruntime and numpy only when they are needed
+    from serve.library import Library  # onnxruntime and numpy only when they are needed
 
-    return open_model(model)
+    return Library(model)

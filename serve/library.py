@@ -8,17 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from serve.cpus import available_cpus
-from serve.segmenter import Baseline, Segmenter, load_model
+from serve.segmenter import load_model
 from serve.settings import BASELINE, Settings
-
-
-def open_model(model: str | os.PathLike[str] | None) -> Library:
-    """Do what `serve.load` promises."""
-    if model is None:
-        path = Settings.read().model
-    else:
-        path = None if os.fspath(model) == BASELINE else Path(model)
-    return Library(load_model(path, available_cpus()))
 
 
 class Library:
@@ -27,10 +18,15 @@ class Library:
     `metadata` says what the model is, `operating_points` which names `operating_point` may have.
     """
 
-    def __init__(self, segmenter: Segmenter | Baseline) -> None:
-        self.metadata = segmenter.metadata
-        self.operating_points = segmenter.operating_points
-        self._segment = segmenter
+    def __init__(self, model: str | os.PathLike[str] | None) -> None:
+        """Do what `serve.load` promises."""
+        if model is None:
+            path = Settings.read().model
+        else:
+            path = None if os.fspath(model) == BASELINE else Path(model)
+        self._segment = load_model(path, available_cpus())
+        self.metadata = self._segment.metadata
+        self.operating_points = self._segment.operating_points
 
     def __call__(self, pixels: np.ndarray, operating_point: str | None = None) -> np.ndarray:
         """Turn `pixels`, uint8 [height, width], dark = hot, into a mask of that shape, 0 or 255.
