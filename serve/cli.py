@@ -275,9 +275,8 @@ def _run(
 ) -> int:
     """Do what is not done, say how it went, write the table `csv`; return the exit code."""
     todo = [task for task in tasks if not task.is_done(provenance)]
-    done, written, failed, code = len(tasks) - len(todo), 0, 0, 0
+    done, written, failed, ended, code = len(tasks) - len(todo), 0, 0, "", 0
     rows: dict[Path, str] = {}
-    stopped = False
     # What is done is only looked at again for the table.
     progress = Progress(len(tasks if csv else todo))
     try:
@@ -291,14 +290,14 @@ def _run(
                 if outcome.fault:
                     about = "" if outcome.fatal else f"{image}: "
                     progress.say(f"error: {about}{outcome.fault}")
-                    code = 1
-                failed += bool(outcome.fault)
+                    failed, code = failed + 1, 1
                 written += outcome.seconds is not None
                 progress.step()
-                if stopped := outcome.fatal:
+                if outcome.fatal:
+                    ended = "stopped"
                     break
     except KeyboardInterrupt:
-        code = 130
+        ended, code = "interrupted", 130
         # Some masks were written of which no worker could tell any more.
         written = sum(task.is_done(provenance) for task in todo)
     progress.close()
@@ -310,10 +309,8 @@ def _run(
         except OSError as error:
             print(f"error: {files.reason(error)}", file=sys.stderr)
             code = code or 1
-    if code == 130:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-    elif stopped:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+    if ended:
+        print(f"{ended}; the same command goes on from here", file=sys.stderr)
     return code
 
 
