@@ -106,7 +106,7 @@ def work(task: Task, provenance: Provenance) -> Outcome:
             files.write(task.mask, add_record(contract.encode_png(mask), record))
         measures = measure(pixels, mask)
         warnings = tuple(filter(None, [*image.notes, measures.warning]))
-        return Outcome(task, "", False, mask.shape, measures, seconds, warnings)
+        return Outcome(task, "", False, measures, seconds, warnings)
     except OSError as error:
         if error.filename == os.fspath(task.image):  # which is named anyway
             return Outcome(task, error.strerror or files.reason(error))

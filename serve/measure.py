@@ -14,8 +14,10 @@ ABSURD_SHARE = 0.4
 
 @dataclass(frozen=True)
 class Measures:
-    """Areas are in pixels."""
+    """Height, width and areas are in pixels."""
 
+    height: int
+    width: int
     lesions: int
     tumour_pixels: int
     body_pixels: int
@@ -42,7 +44,7 @@ def share_warning(tumour_pixels: int, body_pixels: int) -> str:
 def measure(pixels: np.ndarray, mask: np.ndarray) -> Measures:
     """Count in `pixels`, grey uint8 H×W, dark = hot, and its `mask`, H×W, nonzero = tumour."""
     body = np.count_nonzero(pixels < BODY_BELOW)
-    return Measures(count_lesions(mask), np.count_nonzero(mask), body)
+    return Measures(*mask.shape, count_lesions(mask), np.count_nonzero(mask), body)
 
 
 def count_lesions(mask: np.ndarray) -> int:

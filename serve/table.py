@@ -48,7 +48,6 @@ def row(outcome: Outcome, provenance: Provenance, shard: str) -> str:
     }
     if counted := outcome.measures:
         cells |= asdict(counted) | {"share_of_body": f"{counted.share_of_body:.6f}"}
-        cells["height"], cells["width"] = outcome.shape
     if outcome.seconds is not None:
         cells["ms"] = f"{1000 * outcome.seconds:.1f}"
     text = io.StringIO()

@@ -80,7 +80,6 @@ class Outcome:
     task: Task
     fault: str = ""
     fatal: bool = False
-    shape: tuple[int, int] | None = None
     measures: Measures | None = None
     seconds: float | None = None
     warnings: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ HERE = Provenance("a" * 64, "1.0.0", "balanced")
 
 def rows(*names: str, made: Provenance = HERE, shard: str = "0/2", fault: str = "") -> list[str]:
     outcomes = [
-        Outcome(Task(Path("imgs") / name, Path("masks")), fault, False, (2, 3), Measures(1, 2, 4))
+        Outcome(Task(Path("imgs") / name, Path("masks")), fault, False, Measures(2, 3, 1, 2, 4))
         for name in names
     ]
     return [table.row(outcome, made, shard) for outcome in outcomes]

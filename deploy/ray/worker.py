@@ -62,15 +62,8 @@ class Worker:
         except Exception as error:  # one image never stops the others
             return row | {"fault": first_line(error)}
         counted = measure(found.pixels, mask)
-        return row | {
-            "height": mask.shape[0],
-            "width": mask.shape[1],
-            "lesions": counted.lesions,
-            "tumour_pixels": counted.tumour_pixels,
-            "body_pixels": counted.body_pixels,
-            "share_of_body": counted.share_of_body,
-            "warning": "; ".join(filter(None, [*found.notes, counted.warning])),
-        }
+        warning = "; ".join(filter(None, [*found.notes, counted.warning]))
+        return row | asdict(counted) | {"share_of_body": counted.share_of_body, "warning": warning}
 
 
 def mask_name(image: str) -> str:
