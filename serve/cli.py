@@ -17,7 +17,7 @@ from serve.cpus import available_cpus
 from serve.errors import UsageError
 from serve.folders import find_images
 from serve.segmenter import ArtifactError
-from serve.settings import PROJECT, VARIABLES, Settings, SettingsError, configuration
+from serve.settings import VARIABLES, Settings, SettingsError, configuration
 from serve.tasks import Provenance, Task, check_foreign, make_tasks
 
 NO_DEVICE = "Research software, not a medical device."
@@ -205,10 +205,9 @@ def serve(arguments: argparse.Namespace) -> int:
     config = configuration()
     if not config.is_file():
         raise UsageError(f"{config.name} is missing; install this package again")
-    paths = [os.fspath(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    # The configuration finds this package, wherever it lies.
     command = [sys.executable, "-m", "gunicorn", "-c", os.fspath(config), "serve.app:app"]
-    os.execve(sys.executable, command, environ)
+    os.execv(sys.executable, command)
 
 
 def merge(arguments: argparse.Namespace) -> int:
