@@ -30,14 +30,14 @@ def index() -> Response:
     return page.send_static_file("index.html")
 
 
-@page.get("/examples/<int:number>.png")
-def example(number: int) -> Response:
-    return _png(number, truth=False)
-
-
-@page.get("/examples/<int:number>_truth.png")
-def example_truth(number: int) -> Response:
-    return _png(number, truth=True)
+@page.get("/examples/<int:number>.png", endpoint="example", defaults={"is_truth": False})
+@page.get("/examples/<int:number>_truth.png", endpoint="example_truth", defaults={"is_truth": True})
+def example(number: int, is_truth: bool) -> Response:
+    if not 1 <= number <= len(EXAMPLES):
+        abort(404)
+    response = Response(_draw(number)[is_truth], mimetype="image/png")
+    response.headers["Cache-Control"] = "max-age=3600"
+    return response
 
 
 @page.post("/label")
@@ -61,14 +61,6 @@ def image() -> Response:
 def key() -> Response:
     """Tell whether a request like this one is served, before an image is sent: 204, else 401."""
     return Response(status=204)
-
-
-def _png(number: int, truth: bool) -> Response:
-    if not 1 <= number <= len(EXAMPLES):
-        abort(404)
-    response = Response(_draw(number)[truth], mimetype="image/png")
-    response.headers["Cache-Control"] = "max-age=3600"
-    return response
 
 
 @lru_cache
