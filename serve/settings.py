@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from serve.contract import MAX_PIXELS, max_characters
 from serve.cpus import available_cpus
@@ -51,7 +51,7 @@ ENVELOPE = 2**16
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server runs with; `Settings.read()` takes it from the environment."""
+    """What the server runs with: a field for each variable, in lower case."""
 
     model: Path | None  # None is the baseline
     host: str
@@ -73,26 +73,19 @@ class Settings:
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Parse `environ`, where empty is the same as not set; raises `SettingsError`."""
-        texts = {v.name: environ.get(v.name, "").strip() or v.default for v in VARIABLES}
-        numbers = {v.name: _number(v, texts[v.name]) for v in VARIABLES if v.lowest is not None}
+        given: dict[str, Any] = {}
+        for v in VARIABLES:
+            text = environ.get(v.name, "").strip() or v.default
+            given[v.name.lower()] = text if v.lowest is None else _number(v, text)
+        if given["metrics"] not in ("on", "off"):
+            raise SettingsError(f"METRICS={given['metrics']!r} is neither on nor off")
+        given["metrics"] = given["metrics"] == "on"
+        model = given["model"] or shipped_model()
+        given["model"] = None if model == BASELINE else Path(model)
         cpus = available_cpus()
-        workers = numbers["WORKERS"] or cpus
-        if texts["METRICS"] not in ("on", "off"):
-            raise SettingsError(f"METRICS={texts['METRICS']!r} is neither on nor off")
-        model = texts["MODEL"] or shipped_model()
-        return cls(
-            model=None if model == BASELINE else Path(model),
-            host=texts["HOST"],
-            port=numbers["PORT"],
-            workers=workers,
-            threads=numbers["THREADS"] or max(1, cpus // workers),
-            max_pixels=numbers["MAX_PIXELS"],
-            queue=numbers["QUEUE"],
-            deadline=numbers["DEADLINE"],
-            drain=numbers["DRAIN"],
-            api_key=texts["API_KEY"],
-            metrics=texts["METRICS"] == "on",
-        )
+        given["workers"] = given["workers"] or cpus
+        given["threads"] = given["threads"] or max(1, cpus // given["workers"])
+        return cls(**given)
 
 
 def shipped_model() -> Path:
