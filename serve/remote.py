@@ -41,8 +41,6 @@ class RemoteSegmenter:
 
     def __init__(self, url: str, api_key: str = "", operating_point: str | None = None) -> None:
         self._url, self._api_key = url, api_key
-        self._predict = _at(url, "predict")
-        self._headers = {"Content-Type": "application/json"} | _key(api_key)
         self._point = {"operating_point": operating_point} if operating_point else {}
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -56,7 +54,7 @@ class RemoteSegmenter:
 
     def _ask(self, body: bytes) -> bytes:
         for tries in range(1, MOST_TRIES + 1):
-            request = urllib.request.Request(self._predict, body, self._headers)
+            request = _request(self._url, "predict", self._api_key, data=body)
             try:
                 with _open(request, TIMEOUT) as answer:
                     return answer.read()
@@ -70,16 +68,15 @@ class RemoteSegmenter:
                 time.sleep(min(LONGEST_WAIT, int(asked) if asked.isdigit() else tries))
             except (OSError, http.client.HTTPException) as error:
                 why = getattr(error, "reason", None) or error
-                raise ServerError(f"{self._predict} gave no answer: {why}") from error
+                raise ServerError(f"{request.full_url} gave no answer: {why}") from error
         raise AssertionError("the last try returns or raises")
 
 
-def _at(url: str, path: str) -> str:
-    return f"{url.rstrip('/')}/{path}"
-
-
-def _key(api_key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+def _request(url: str, path: str, api_key: str, **options: Any) -> urllib.request.Request:
+    headers = {"Content-Type": "application/json"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    return urllib.request.Request(f"{url.rstrip('/')}/{path}", headers=headers, **options)
 
 
 def _open(request: urllib.request.Request, timeout: float) -> http.client.HTTPResponse:
@@ -104,8 +101,8 @@ def _refusal(status: int, url: str, api_key: str) -> str:
     if status in WRONG_PLACE:
         base = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         return (
-            f"the server takes no images at {_at(url, 'predict')} ({status}); give its base URL, "
-            f"such as --url {base}"
+            f"the server takes no images at {url.rstrip('/')}/predict ({status}); give its base "
+            f"URL, such as --url {base}"
         )
     return ""
 
@@ -136,9 +133,7 @@ def check(url: str, api_key: str = "") -> dict[str, Any]:
         raise UsageError(f"--url {url!r} is no address such as http://127.0.0.1:8000")
     try:
         # Costs the server nothing, and no image: tells whether one would be let in.
-        request = urllib.request.Request(_at(url, "predict"), None, _key(api_key), method="OPTIONS")
-        with _open(request, 10):
-            pass
+        _open(_request(url, "predict", api_key, method="OPTIONS"), 10).close()
     except urllib.error.HTTPError as error:
         with error:
             if why := _refusal(error.code, url, api_key):
@@ -147,7 +142,7 @@ def check(url: str, api_key: str = "") -> dict[str, Any]:
         why = getattr(error, "reason", None) or error
         raise UsageError(f"no server answers at {url}: {why}") from error
     try:
-        with _open(urllib.request.Request(_at(url, "api"), None, _key(api_key)), 10) as answer:
+        with _open(_request(url, "api", api_key), 10) as answer:
             about = json.load(answer)
         if isinstance(about["model"], dict):
             return about
