@@ -22,7 +22,7 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 9, 10)
 
 
-def open_folder(parent: str | None) -> str:
+def open_folder(parent: str | None) -> None:
     """Make the folder in `parent` and name it to the workers to come; raises `SettingsError`."""
     # Not imported yet: it looks for the folder when it is.
     if not find_spec("prometheus_client"):
@@ -30,7 +30,6 @@ def open_folder(parent: str | None) -> str:
             "METRICS=on needs prometheus_client: pip install -r requirements-metrics.txt"
         )
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="metrics-", dir=parent)
-    return os.environ[FOLDER]
 
 
 def close_folder() -> None:
