@@ -15,22 +15,9 @@ from serve.folders import named
 from serve.tasks import Outcome, Provenance
 
 COLUMNS = (
-    "image",
-    "mask",
-    "height",
-    "width",
-    "lesions",
-    "tumour_pixels",
-    "body_pixels",
-    "share_of_body",
-    "ms",
-    "fault",
-    "warning",
-    "model",
-    "version",
-    "operating_point",
-    "shard",
-)
+    "image", "mask", "height", "width", "lesions", "tumour_pixels", "body_pixels", "share_of_body",
+    "ms", "fault", "warning", "model", "version", "operating_point", "shard",
+)  # fmt: skip
 # Names of files that are no text stay what they are.
 _AS_WRITTEN = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 # What must be the same in all rows that are put together.
