@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import sys
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -115,8 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments, unknown = _parser().parse_known_args(argv)
     if unknown:
         arguments.command.error(f"unknown: {' '.join(unknown)}; {SETTINGS}")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
     try:
         return arguments.run(arguments)
     except (UsageError, ArtifactError, SettingsError) as error:
@@ -265,12 +263,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def _run(
-    tasks: list[Task],
-    plan: Plan,
-    provenance: Provenance,
-    jobs: int,
-    csv: Path | None,
-    shard: str,
+    tasks: list[Task], plan: Plan, provenance: Provenance, jobs: int, csv: Path | None, shard: str
 ) -> int:
     """Do what is not done, say how it went, write the table `csv`; return the exit code."""
     todo = [task for task in tasks if not task.is_done(provenance)]
