@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 if os.path.isdir(os.path.join(HERE, "serve")):
     sys.path.insert(0, HERE)
 
-from serve import app, loop, metrics, stopping
+from serve import app, loop, metrics, siblings, stopping
 from serve.log import Log
 from serve.segmenter import ArtifactError
 from serve.settings import Settings, SettingsError
@@ -113,6 +113,7 @@ def post_worker_init(worker):
     worker.handle_error = lambda *args: loop.answer_error(worker, *args)
     if loop.active() and "queue" in extensions(worker):
         loop.Watch(worker, worker.wsgi, settings.deadline)
+        worker.siblings = siblings.Siblings(worker, extensions(worker)["queue"])
     else:
         worker.log.warning(
             "Not the gevent worker with serve.app:app: slow clients take its threads, and an image "
@@ -131,10 +132,9 @@ def extensions(worker):
 
 
 def pre_request(worker, req):
-    """Have the client of a busy worker connect again, perhaps to another one."""
+    """Have a client connect again, to another worker, where that one has less to do."""
     loop.handled.set(req)
-    queue = extensions(worker).get("queue")
-    if queue and worker.cfg.workers > 1 and queue.in_flight > 1:
+    if siblings.have_fewer(worker):
         req.force_close()
 
 
@@ -146,6 +146,7 @@ def post_request(worker, req, environ, resp):
 
 def child_exit(server, worker):
     """Take a worker that ended out of the figures of what is going on now."""
+    siblings.forget(worker)
     if settings.metrics:
         metrics.forget(worker.pid)
 

@@ -81,7 +81,7 @@ def count(app: Flask, queue: Queue, model: dict[str, str | int]) -> None:
             seconds.observe(time.monotonic() - began())
         return response
 
-    queue.watch = in_flight.set
+    queue.watchers.append(in_flight.set)
 
     @app.get("/metrics", endpoint="metrics")
     def metrics() -> Response:

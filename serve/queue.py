@@ -30,12 +30,12 @@ class Queue:
     """A bounded number of `slots` for images in flight, and the line to the model among them.
 
     One image at a time has the model: a second run would share the same cores, so it would finish
-    no image earlier, and it would need its own memory for the network's layers. `watch` is called
-    with how many images are in flight, whenever that changes.
+    no image earlier, and it would need its own memory for the network's layers. All of `watchers`
+    are called with how many images are in flight, whenever that changes.
     """
 
-    def __init__(self, slots: int, watch: Callable[[int], object] = lambda count: None) -> None:
-        self.watch = watch
+    def __init__(self, slots: int) -> None:
+        self.watchers: list[Callable[[int], object]] = []
         self.in_flight = 0
         self.closed = False  # for good: an image hangs in the model
         self._slots = slots
@@ -107,7 +107,8 @@ class Queue:
 
     def _count(self, by: int) -> None:
         self.in_flight += by
-        self.watch(self.in_flight)
+        for watch in self.watchers:
+            watch(self.in_flight)
 
     def _expected(self, slots: list[Slot]) -> float:
         return self._pace * sum(slot.cost or self._cost for slot in slots)

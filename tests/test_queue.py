@@ -51,7 +51,8 @@ class Holding:
 
 def test_slots_are_bounded_and_given_back():
     seen = []
-    queue = Queue(2, seen.append)
+    queue = Queue(2)
+    queue.watchers.append(seen.append)
     until = now() + LATER
     for _ in range(2):
         with queue.slot(until), queue.slot(until):
