@@ -35,13 +35,12 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 from benchmarks import hostinfo, load
 from benchmarks.background import TIMEOUT, HealthProbe, Load, wait_until
-from benchmarks.common import add_results_options, positive, prepare, results_folder
+from benchmarks.common import add_results_options, exit_code, positive, results_folder
 from benchmarks.limits import Limits, limited
 from benchmarks.load import Question
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import Server
 from serve import files
-from serve.errors import UsageError
 from serve.phantom import phantom
 
 CLIENTS = 4
@@ -278,7 +277,6 @@ def run(args: argparse.Namespace) -> int:
     host = hostinfo.facts()
     name = f"chaos-{hostinfo.hardware(host)}-{datetime.now():%Y-%m-%d-%H%M}.json"
     path = results_folder(args) / name
-    prepare(path)
     with limited(args.cpus) as limits:
         trial = Trial(limits, 5.0 if args.quick else 20.0, args.minutes, args.restarts)
         for phase in args.only:
@@ -295,14 +293,7 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     # Many threads ask here: what one waits for another must not look like the server's time.
     sys.setswitchinterval(0.0005)
-    try:
-        return run(parse(argv))
-    except (UsageError, WrongAnswer) as error:
-        print(f"chaos: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("chaos: interrupted, nothing written", file=sys.stderr)
-        return 130
+    return exit_code("chaos", lambda: run(parse(argv)), WrongAnswer)
 
 
 if __name__ == "__main__":
