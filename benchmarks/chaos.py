@@ -41,6 +41,7 @@ from benchmarks.load import Question
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import Server
 from serve import files
+from serve.folders import counted
 from serve.phantom import phantom
 
 CLIENTS = 4
@@ -184,7 +185,8 @@ def kill(trial: Trial) -> dict:
             replaced.append(wait_until(lambda v=victim: whole(trial, server, without=v), 20))
     result = asked.report() | {"kills": len(replaced), "replaced_s": replaced}
     worst = max((TIMEOUT if r is None else r for r in replaced), default=0.0)
-    trial.check(f"{len(replaced)} kills, a new worker after {worst} s at most (3 s)", worst <= 3)
+    killed = counted(len(replaced), "kill")
+    trial.check(f"{killed}, a new worker after {worst} s at most (3 s)", worst <= 3)
     # A dead worker had no more in flight than there are clients.
     most = CLIENTS * len(replaced)
     trial.check(f"{result['lost']} lost, {most} could have been in flight", result["lost"] <= most)
@@ -222,7 +224,7 @@ def recycle(trial: Trial) -> dict:
                 time.sleep(0.2)
                 seen |= set(server.workers())
     result = asked.report() | {"workers": len(seen)}
-    told = f"{len(seen)} workers one after the other, {result['lost']} lost"
+    told = f"{counted(len(seen), 'worker')} one after the other, {result['lost']} lost"
     trial.check(told, result["lost"] == 0 and len(seen) > trial.workers)
     return result
 
@@ -239,7 +241,7 @@ def restart(trial: Trial) -> dict:
                 ends.append(server.stop())
     result = asked.report() | {"restarts": len(ends), "slowest_end_s": max(s for _, s in ends)}
     trial.check(
-        f"{len(ends)} restarts, {result['lost']} lost of those that had been accepted",
+        f"{counted(len(ends), 'restart')}, {result['lost']} lost of those that had been accepted",
         result["lost"] == 0 and result["mask"] > 0,
     )
     slowest = result["slowest_end_s"]
@@ -286,7 +288,7 @@ def run(args: argparse.Namespace) -> int:
     figures = {"date": f"{datetime.now():%Y-%m-%d-%H%M}", "host": host, "failed": trial.failed}
     files.write_json(path, figures | trial.figures)
     print("written:", path)
-    print(f"{len(trial.failed)} checks failed" if trial.failed else "every check passed")
+    print(f"{counted(len(trial.failed), 'check')} failed" if trial.failed else "every check passed")
     return int(bool(trial.failed))
 
 

@@ -38,6 +38,7 @@ from benchmarks.common import UsageError, exit_code, percentile, positive
 from benchmarks.limits import Limits
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import PATIENCE, ROOT, Server
+from serve.folders import counted
 from serve.phantom import phantom
 from serve.settings import Settings, SettingsError
 
@@ -155,7 +156,7 @@ def measure(bin_folder: Path, rounds: int, seconds: float) -> dict[str, list[flo
 def table(measured: dict[str, list[float]]) -> str:
     """Markdown; the last row is how many times ours is as fast as the better peer."""
     heads = [
-        f"400×{height}, {clients} client{'s' * (clients > 1)}, {'p50 ms' if alone else 'images/s'}"
+        f"400×{height}, {counted(clients, 'client')}, {'p50 ms' if alone else 'images/s'}"
         for height, clients, alone in COLUMNS
     ]
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]

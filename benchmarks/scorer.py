@@ -37,6 +37,7 @@ from benchmarks.served import Served, served
 from benchmarks.summary import BASELINE_DICE, froc, summary, to_csv
 from serve import files
 from serve.errors import UsageError
+from serve.folders import counted
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -110,7 +111,7 @@ def chosen(args: argparse.Namespace) -> list[Case]:
         raise UsageError("--only and --fold leave no patient")
     for group in dict.fromkeys(case.group for case in found):
         count, of = (sum(case.group == group for case in some) for some in (cases, found))
-        print(f"scored        {count} of {of} {group}s in {args.data}")
+        print(f"scored        {count} of {counted(of, group)} in {args.data}")
     print(*ignored, sep="\n", end="\n" if ignored else "")
     return cases
 

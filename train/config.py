@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from serve.folders import counted
+
 PRECISIONS = ("float32", "bfloat16")
 CONFIGURATIONS: dict[str, dict] = {
     "recipe": {},
@@ -59,7 +61,7 @@ class Config:
     @property
     def budget(self) -> str:
         """In words."""
-        return f"{self.minutes:g} minutes" if self.minutes else f"{self.steps} steps"
+        return f"{self.minutes:g} min" if self.minutes else counted(self.steps, "step")
 
     def progress(self, steps: int, seconds: float) -> float:
         """Share of the budget, 0..1, that so many steps in so many seconds use up."""
