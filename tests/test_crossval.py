@@ -65,7 +65,7 @@ def test_what_was_interrupted_is_resumed(folder):
 def test_runs_of_other_settings_are_not_taken_for_done(folder, capsys):
     assert _run(folder, "--folds", "0", budget=("--steps", "2")) == 2
     assert "steps is 1, not 2; choose another --out" in capsys.readouterr().err
-    assert _run(folder, "--folds", "0", "--config", "recipe") == 2
+    assert _run(folder, "--folds", "0", "--config", "default") == 2
     assert "choose another --out" in capsys.readouterr().err
 
 
@@ -107,5 +107,5 @@ def test_there_is_at_least_one_run_at_a_time(folder, name, capsys):
 
 
 def test_a_missing_budget_is_refused(folder, capsys):
-    assert _run(folder, "--config", "recipe", budget=()) == 2
+    assert _run(folder, "--config", "default", budget=()) == 2
     assert "give one budget above zero" in capsys.readouterr().err

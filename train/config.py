@@ -1,4 +1,4 @@
-"""The settings of a run: the recipe by default, and the configurations that change some of them."""
+"""The settings of a run: the defaults, and the configurations that change some of them."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from serve.folders import counted
 
 PRECISIONS = ("float32", "bfloat16")
 CONFIGURATIONS: dict[str, dict] = {
-    "recipe": {},
+    "default": {},
     # For your own scans, with --start-from: see docs/own-data.md.
     "fine-tune": {
         "minutes": 30.0,

@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="resume the run in --out")
     folds = range(dataset.FOLDS)
     parser.add_argument("--fold", type=int, choices=folds, help="to validate on (default 0)")
-    parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
+    parser.add_argument("--seed", type=int, help="of weights, order, augmentation (default 0)")
     cli.add_options(parser)
     return parser
 
