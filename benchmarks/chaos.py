@@ -35,13 +35,13 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 from benchmarks import hostinfo, load
 from benchmarks.background import TIMEOUT, HealthProbe, Load, wait_until
-from benchmarks.common import add_results_options, positive, prepare, results_folder
+from benchmarks.common import add_results_options, exit_code, positive, results_folder
 from benchmarks.limits import Limits, limited
 from benchmarks.load import Question
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import Server
 from serve import files
-from serve.errors import UsageError
+from serve.folders import counted
 from serve.phantom import phantom
 
 CLIENTS = 4
@@ -185,7 +185,8 @@ def kill(trial: Trial) -> dict:
             replaced.append(wait_until(lambda v=victim: whole(trial, server, without=v), 20))
     result = asked.report() | {"kills": len(replaced), "replaced_s": replaced}
     worst = max((TIMEOUT if r is None else r for r in replaced), default=0.0)
-    trial.check(f"{len(replaced)} kills, a new worker after {worst} s at most (3 s)", worst <= 3)
+    killed = counted(len(replaced), "kill")
+    trial.check(f"{killed}, a new worker after {worst} s at most (3 s)", worst <= 3)
     # A dead worker had no more in flight than there are clients.
     most = CLIENTS * len(replaced)
     trial.check(f"{result['lost']} lost, {most} could have been in flight", result["lost"] <= most)
@@ -223,7 +224,7 @@ def recycle(trial: Trial) -> dict:
                 time.sleep(0.2)
                 seen |= set(server.workers())
     result = asked.report() | {"workers": len(seen)}
-    told = f"{len(seen)} workers one after the other, {result['lost']} lost"
+    told = f"{counted(len(seen), 'worker')} one after the other, {result['lost']} lost"
     trial.check(told, result["lost"] == 0 and len(seen) > trial.workers)
     return result
 
@@ -240,7 +241,7 @@ def restart(trial: Trial) -> dict:
                 ends.append(server.stop())
     result = asked.report() | {"restarts": len(ends), "slowest_end_s": max(s for _, s in ends)}
     trial.check(
-        f"{len(ends)} restarts, {result['lost']} lost of those that had been accepted",
+        f"{counted(len(ends), 'restart')}, {result['lost']} lost of those that had been accepted",
         result["lost"] == 0 and result["mask"] > 0,
     )
     slowest = result["slowest_end_s"]
@@ -278,7 +279,6 @@ def run(args: argparse.Namespace) -> int:
     host = hostinfo.facts()
     name = f"chaos-{hostinfo.hardware(host)}-{datetime.now():%Y-%m-%d-%H%M}.json"
     path = results_folder(args) / name
-    prepare(path)
     with limited(args.cpus) as limits:
         trial = Trial(limits, 5.0 if args.quick else 20.0, args.minutes, args.restarts)
         for phase in args.only:
@@ -288,21 +288,14 @@ def run(args: argparse.Namespace) -> int:
     figures = {"date": f"{datetime.now():%Y-%m-%d-%H%M}", "host": host, "failed": trial.failed}
     files.write_json(path, figures | trial.figures)
     print("written:", path)
-    print(f"{len(trial.failed)} checks failed" if trial.failed else "every check passed")
+    print(f"{counted(len(trial.failed), 'check')} failed" if trial.failed else "every check passed")
     return int(bool(trial.failed))
 
 
 def main(argv: list[str] | None = None) -> int:
     # Many threads ask here: what one waits for another must not look like the server's time.
     sys.setswitchinterval(0.0005)
-    try:
-        return run(parse(argv))
-    except (UsageError, WrongAnswer) as error:
-        print(f"chaos: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("chaos: interrupted, nothing written", file=sys.stderr)
-        return 130
+    return exit_code("chaos", lambda: run(parse(argv)), WrongAnswer)
 
 
 if __name__ == "__main__":

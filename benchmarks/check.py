@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.common import read_text
 from benchmarks.points import SAME
 from serve.errors import UsageError
+from serve.folders import counted
 
 # Under a millisecond the clock, the loopback and the load generator are what is measured.
 CLOCK_MS = 1.0
@@ -68,7 +69,9 @@ def noise(result: dict) -> list[str]:
     if result["busy_share"] > BUSY:
         found.append(f"other programs used {result['busy_share']:.0%} of its CPUs before or after")
     if result["noisy"]:
-        found.append(f"{len(result['noisy'])} loads did not settle, such as {result['noisy'][0]}")
+        found.append(
+            f"{counted(len(result['noisy']), 'load')} did not settle, such as {result['noisy'][0]}"
+        )
     return found
 
 
@@ -111,7 +114,7 @@ def rows(result: dict) -> list[dict]:
 def named(row: dict) -> str:
     if "arrivals_per_s" in row:
         return f"{row['size']}, {row['arrivals_per_s']:g} arrivals a second"
-    return f"{row['size']}, {row['clients']} client{'s' * (row['clients'] > 1)}"
+    return f"{row['size']}, {counted(row['clients'], 'client')}"
 
 
 def read(path: Path) -> dict:

@@ -22,7 +22,7 @@ def listed(given: str, cases: list[Case]) -> set[str]:
     if not Path(given).is_file():
         if bare(given) in known:
             return {bare(given)}
-        raise UsageError(f"cannot read {given}: neither a file nor one of the {len(known)} cases")
+        raise UsageError(f"cannot read {given}: neither a file nor a case of the data")
     names: set[str] = set()
     for text in texts(Path(given)):
         names |= {bare(text)} if bare(text) in known else set(map(bare, text.split()))

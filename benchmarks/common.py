@@ -1,14 +1,16 @@
-"""What several benchmarks need: percentiles, intervals, paths that can be written."""
+"""What several benchmarks need: percentiles, intervals, paths to write to, how they end."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from serve import files
 from serve.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,4 +87,25 @@ def add_results_options(parser: argparse.ArgumentParser) -> None:
 
 
 def results_folder(args: argparse.Namespace) -> Path:
-    return TRACKED if args.save else args.out
+    """The folder that they choose, made and writable. Raises UsageError."""
+    folder = TRACKED if args.save else args.out
+    prepare(folder / "result")
+    return folder
+
+
+def exit_code(name: str, work: Callable[[], int], *errors: type[Exception]) -> int:
+    """Do the work of the benchmark `name` and return its exit code; what goes wrong is one line.
+
+    errors: what ends it with code 2, besides wrong usage and a file that cannot be written.
+    """
+    try:
+        return work()
+    except (UsageError, *errors) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of what is written: a full disk, a folder that went away
+        print(f"{name}: {files.reason(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted, nothing written", file=sys.stderr)
+        return 130

@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks.scoring import Result
 from benchmarks.summary import leakage
+from serve.folders import counted
 
 HIT, EXTRA, MISSED = (22, 163, 74), (220, 38, 38), (37, 99, 235)  # green, red, blue
 
@@ -51,7 +52,7 @@ def page(results: list[Result], trained_on: frozenset[str] | None = None) -> str
     trained_on: hashes of the images that the model was trained on, None where it does not say.
     """
     patients = [result for result in results if result.case.group == "patient"]
-    heading = f"{len(results)} case{'s' * (len(results) > 1)}"
+    heading = counted(len(results), "case")
     if patients:
         heading += f", mean Dice of patients {np.mean([r.dice for r in patients]):.4f}"
     ordered = sorted(results, key=lambda result: result.dice)

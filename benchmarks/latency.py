@@ -31,12 +31,10 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 from tqdm import tqdm
 
 from benchmarks import check, client, hostinfo, report
-from benchmarks.common import add_results_options, positive, prepare, results_folder
+from benchmarks.common import add_results_options, exit_code, positive, results_folder
 from benchmarks.limits import limited
 from benchmarks.measure import FULL, QUICK, Plan, WrongAnswer, first_answer, measure, steps
 from benchmarks.server import Server
-from serve import files
-from serve.errors import UsageError
 
 INCONCLUSIVE = 3
 
@@ -107,7 +105,6 @@ def run(args: argparse.Namespace) -> int:
     plan = QUICK if args.quick else FULL
     earlier = check.read(args.compare) if args.compare else None
     out = results_folder(args)
-    prepare(out / "result")
     facts = {
         "date": f"{datetime.now():%Y-%m-%d-%H%M}",
         "host": hostinfo.facts(),
@@ -136,21 +133,16 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    try:
-        with client.using_key(args.api_key):
-            return run(args)
-    except WrongAnswer as error:
-        print(f"latency: not measured, as an answer is wrong: {error}", file=sys.stderr)
-        return 1
-    except UsageError as error:
-        print(f"latency: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # of what is written: a full disk, a folder that went away
-        print(f"latency: {files.reason(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("latency: interrupted, nothing written", file=sys.stderr)
-        return 130
+
+    def work() -> int:
+        try:
+            with client.using_key(args.api_key):
+                return run(args)
+        except WrongAnswer as error:
+            print(f"latency: not measured, as an answer is wrong: {error}", file=sys.stderr)
+            return 1
+
+    return exit_code("latency", work)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks import client
+from serve.folders import counted
 
 # Open loop: questions under way at once. Later ones wait for one of these, and that time counts.
 IN_FLIGHT = 64
@@ -43,7 +44,7 @@ class Question:
         except client.Malformed as error:
             return f"malformed: {error}"
         if self.mask is not None and (wrong := np.count_nonzero(mask != self.mask)):
-            return f"wrong: {wrong} pixels differ from the first answer"
+            return f"wrong: differs from the first answer in {counted(wrong, 'pixel')}"
         self.replies.add(reply.body)
         return ""
 

@@ -17,6 +17,7 @@ from benchmarks import check, client, load
 from benchmarks.load import Question, Sample
 from benchmarks.points import Deadline, row, settle
 from benchmarks.server import Server
+from serve.folders import counted
 from serve.phantom import phantom
 from serve.png import MAX_PIXELS
 from serve.segmenter import ArtifactError, Baseline, Segmenter, load_model
@@ -219,7 +220,9 @@ def learn(url: str, pixels: np.ndarray, reference: Segmenter | Baseline | None) 
     except (client.Unanswered, client.Malformed) as error:
         raise WrongAnswer(f"{size}: {error}") from error
     if reference and (wrong := np.count_nonzero(mask != reference(pixels))):
-        raise WrongAnswer(f"{size}: {wrong} pixels differ from the model called directly")
+        raise WrongAnswer(
+            f"{size}: differs from the model called directly in {counted(wrong, 'pixel')}"
+        )
     return Question(body, pixels.shape, mask, {reply.body})
 
 

@@ -34,10 +34,11 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 # isort: split
 
 from benchmarks import client, load
-from benchmarks.common import UsageError, percentile, positive
+from benchmarks.common import UsageError, exit_code, percentile, positive
 from benchmarks.limits import Limits
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import PATIENCE, ROOT, Server
+from serve.folders import counted
 from serve.phantom import phantom
 from serve.settings import Settings, SettingsError
 
@@ -49,13 +50,19 @@ VARIANTS = 4  # images of each size, so that no cache can know the answer
 
 
 def install(folder: Path) -> Path:
-    """The bin folder of an environment with the peers, and our versions of what they share."""
+    """The bin folder of an environment with the peers, and our versions of what they share.
+
+    Raises UsageError.
+    """
     shared = [f"{name}=={version(name)}" for name in ("numpy", "onnxruntime")]
     bin_folder = folder / "bin"
     if not (bin_folder / "uvicorn").exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [bin_folder / "python", "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, *PACKAGES, *shared], check=True)
+        try:
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            subprocess.run([*pip, *PACKAGES, *shared], check=True)
+        except subprocess.CalledProcessError as error:
+            raise UsageError(f"the peers cannot be installed: {error}") from error
     return bin_folder
 
 
@@ -149,7 +156,7 @@ def measure(bin_folder: Path, rounds: int, seconds: float) -> dict[str, list[flo
 def table(measured: dict[str, list[float]]) -> str:
     """Markdown; the last row is how many times ours is as fast as the better peer."""
     heads = [
-        f"400×{height}, {clients} client{'s' * (clients > 1)}, {'p50 ms' if alone else 'images/s'}"
+        f"400×{height}, {counted(clients, 'client')}, {'p50 ms' if alone else 'images/s'}"
         for height, clients, alone in COLUMNS
     ]
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
@@ -199,17 +206,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        return run(parse(argv))
-    except (UsageError, SettingsError, WrongAnswer) as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return 2
-    except subprocess.CalledProcessError as error:
-        print(f"peers: the peers cannot be installed: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("peers: interrupted", file=sys.stderr)
-        return 130
+    return exit_code("peers", lambda: run(parse(argv)), SettingsError, WrongAnswer)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.check import noise
 from benchmarks.hostinfo import PACKAGES, hardware
 from serve import files
+from serve.folders import counted
 
 STAGES = ["decode", "wait", "run", "encode", "rest"]
 
@@ -69,7 +70,7 @@ def markdown(result: dict) -> str:
         load = (
             f"{row['arrivals_per_s']:g} arrivals/s"
             if "arrivals_per_s" in row
-            else f"{row['clients']} client{'s' * (row['clients'] > 1)}"
+            else counted(row["clients"], "client")
         )
         times = [row[f"p{q}_ms"] for q in (50, 90, 95, 99)] + [row["max_ms"]]
         stages = [row["stages_ms"].get(stage) for stage in STAGES]

@@ -35,7 +35,7 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 import numpy as np
 
 from benchmarks import hostinfo
-from benchmarks.common import ROOT, add_results_options, positive, prepare, results_folder
+from benchmarks.common import ROOT, add_results_options, exit_code, positive, results_folder
 from benchmarks.server import cpu_seconds, resident_mb
 from serve import batch, contract, files
 from serve.cpus import available_cpus
@@ -191,7 +191,6 @@ def run(args: argparse.Namespace) -> int:
     host = hostinfo.facts()
     now = f"{datetime.now():%Y-%m-%d-%H%M}"
     path = results_folder(args) / f"scaling-{hostinfo.hardware(host)}-{now}.json"
-    prepare(path)
     processes = sorted(set(args.processes))
     with tempfile.TemporaryDirectory(dir=place(args.tasks)) as folder:
         result = {
@@ -217,14 +216,7 @@ def place(tasks: int) -> str | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        return run(parse(argv))
-    except (UsageError, ArtifactError, SettingsError) as error:
-        print(f"scaling: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("scaling: interrupted, nothing written", file=sys.stderr)
-        return 130
+    return exit_code("scaling", lambda: run(parse(argv)), ArtifactError, SettingsError)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 import numpy as np
 
 from benchmarks import hostinfo
-from benchmarks.common import ROOT, UsageError, prepare
+from benchmarks.common import ROOT, UsageError, exit_code, prepare
 from serve import files
 from serve.phantom import volume
 
@@ -100,23 +100,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="how often (default: 3)")
     parser.add_argument("--dicom", action="store_true", help="with DICOM results as well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    arguments = parser.parse_args(argv)
-    try:
-        if arguments.runs < 1:
-            raise UsageError("--runs must be at least 1")
-        if arguments.json:
-            prepare(arguments.json)
-        runs = []
-        with tempfile.TemporaryDirectory() as folder:
-            write_series(Path(folder, "series"))
-            for number in range(arguments.runs):
-                out = Path(folder, f"out{number}")
-                options = ["--dicom"] if arguments.dicom else []
-                runs.append(run_once(Path(folder, "series"), out, options))
-                print(runs[-1], flush=True)
-    except (UsageError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code("scan", lambda: run(parser.parse_args(argv)), ImportError)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.runs < 1:
+        raise UsageError("--runs must be at least 1")
+    if arguments.json:
+        prepare(arguments.json)
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_series(Path(folder, "series"))
+        for number in range(arguments.runs):
+            out = Path(folder, f"out{number}")
+            options = ["--dicom"] if arguments.dicom else []
+            runs.append(run_once(Path(folder, "series"), out, options))
+            print(runs[-1], flush=True)
     seconds, gb = (max(run[key] for run in runs) for key in ("seconds", "gb"))
     kept = seconds <= MOST_SECONDS and gb <= MOST_GB
     print(

@@ -31,12 +31,13 @@ from tqdm import tqdm
 from benchmarks import client, compare, gallery
 from benchmarks.cases import Case, control_names, find_cases
 from benchmarks.choice import choose, in_fold, listed
-from benchmarks.common import positive, prepare
+from benchmarks.common import exit_code, positive, prepare
 from benchmarks.scoring import FolderSource, Result, ServerSource, score
 from benchmarks.served import Served, served
 from benchmarks.summary import BASELINE_DICE, froc, summary, to_csv
 from serve import files
 from serve.errors import UsageError
+from serve.folders import counted
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -110,7 +111,7 @@ def chosen(args: argparse.Namespace) -> list[Case]:
         raise UsageError("--only and --fold leave no patient")
     for group in dict.fromkeys(case.group for case in found):
         count, of = (sum(case.group == group for case in some) for some in (cases, found))
-        print(f"scored        {count} of {of} {group}s in {args.data}")
+        print(f"scored        {count} of {counted(of, group)} in {args.data}")
     print(*ignored, sep="\n", end="\n" if ignored else "")
     return cases
 
@@ -190,20 +191,14 @@ def score_points(args: argparse.Namespace, cases: list[Case], url: str, model: S
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    try:
+
+    def work() -> int:
         if args.compare:
             return compare.run(*args.compare, args.plot)
         with client.using_key(args.api_key):
             return run(args)
-    except UsageError as error:
-        print(f"scorer: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # of what is written: a full disk, a folder that went away
-        print(f"scorer: {files.reason(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("scorer: interrupted", file=sys.stderr)
-        return 130
+
+    return exit_code("scorer", work)
 
 
 if __name__ == "__main__":

@@ -33,12 +33,11 @@ from tqdm import tqdm
 
 from benchmarks import hostinfo
 from benchmarks.background import Load, Outcome
-from benchmarks.common import add_results_options, percentile, positive, prepare, results_folder
+from benchmarks.common import add_results_options, exit_code, percentile, positive, results_folder
 from benchmarks.limits import Limits
 from benchmarks.measure import WrongAnswer, learn
 from benchmarks.server import Server
 from serve import files
-from serve.errors import UsageError
 from serve.phantom import phantom
 
 CLIENTS = 3
@@ -162,7 +161,6 @@ def run(args: argparse.Namespace) -> int:
     host = hostinfo.facts()
     now = f"{datetime.now():%Y-%m-%d-%H%M}"
     path = results_folder(args) / f"soak-{hostinfo.hardware(host)}-{now}.json"
-    prepare(path)
     result = {"date": now, "host": host} | soak(60 * args.minutes, args.rate)
     files.write_json(path, result)
     plot(result, path.with_suffix(".png"))
@@ -186,14 +184,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        return run(parse(argv))
-    except (UsageError, WrongAnswer) as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("soak: interrupted, nothing written", file=sys.stderr)
-        return 130
+    return exit_code("soak", lambda: run(parse(argv)), WrongAnswer)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.common import interval, percentile
 from benchmarks.lesions import Losses
 from benchmarks.scoring import Result
+from serve.folders import counted
 
 BASELINE_DICE = 0.2  # of the challenge's own baseline; at or below it the scaled score is 0
 FAILURE_DICE = 0.1
@@ -81,7 +82,7 @@ def _of_patients(
     failures = int((dice < FAILURE_DICE).sum())
     missed, false, boundary = np.mean([astuple(r.agreement.losses) for r in patients], axis=0)
     lines = [
-        f"mean Dice     {dice.mean():.4f}  over {len(dice)} patients{between(dice)}"
+        f"mean Dice     {dice.mean():.4f}  over {counted(len(dice), 'patient')}{between(dice)}"
         + (f"; {known}" if known else ""),
         f"median Dice   {np.median(dice):.4f}",
         f"failures      {failures / len(dice):.1%}  ({failures} with Dice < {FAILURE_DICE:g})",
@@ -101,8 +102,9 @@ def _of_lesions(patients: list[Result]) -> list[str]:
     total = np.array([len(r.agreement.found) for r in patients])
     if not total.sum():
         return []
+    lesions = counted(total.sum(), "lesion")
     lines = [
-        f"sensitivity   {found.sum() / total.sum():.1%}  {found.sum()} of {total.sum()} lesions "
+        f"sensitivity   {found.sum() / total.sum():.1%}  {found.sum()} of {lesions} "
         f"found, by one pixel at least{between(found, total, '.1%')}"
     ]
     sizes = np.array([size for r in patients for size in r.agreement.sizes])
@@ -126,7 +128,7 @@ def _of_lesions(patients: list[Result]) -> list[str]:
         if len(distances)
         else "none"
     )
-    lines.append(f"Hausdorff 95  {text}; {without} patients without a mask left out")
+    lines.append(f"Hausdorff 95  {text}; {counted(without, 'patient')} without a mask left out")
     return lines
 
 
@@ -135,7 +137,7 @@ def _of_controls(controls: list[Result], trained_on: frozenset[str] | None) -> l
     false = np.array([r.agreement.false_lesions for r in controls])
     known = leakage(controls, trained_on)
     lines = [
-        f"empty masks   {empty.mean():.1%}  of {len(controls)} controls: specificity"
+        f"empty masks   {empty.mean():.1%}  of {counted(len(controls), 'control')}: specificity"
         f"{between(empty, style='.1%')}" + (f"; {known}" if known else ""),
         f"false lesions {false.mean():.2f}  false-positive lesions per control"
         f"{between(false, style='.2f')}",
@@ -163,7 +165,7 @@ def froc(points: dict[str, list[Result]], trained_on: frozenset[str] | None) -> 
             line += f"{np.mean([r.agreement.false_lesions for r in controls]):15.2f}"
             line += f"{np.mean([not r.fault and not r.mask_pixels for r in controls]):16.1%}"
         if faults := sum(bool(r.fault) for r in results):
-            line += f"  {faults} faults"
+            line += f"  {counted(faults, 'fault')}"
         lines.append(line)
         if known := leakage(patients, trained_on):
             lines.append(f"  {known}")

@@ -95,8 +95,13 @@ def _run(arguments: argparse.Namespace) -> int:
     content = graph.finish(quantised, minimum, metadata).SerializeToString()
     digest = hashlib.sha256(content).hexdigest()
     out.parent.mkdir(parents=True, exist_ok=True)
-    files.write(out, content)
-    files.write(checksum, f"{digest}  {out.name}\n")
+    # A server refuses the one without the other, so both are on the disk before they are renamed.
+    with files.replacing(out, "") as model, files.replacing(checksum, "") as beside:
+        with model.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.write_text(f"{digest}  {out.name}\n")
     print(f"check passed: {out}, {len(content) / 1e6:.1f} MB, sha256 {digest}")
     print(f"Dice {metadata['dice']}")
     print(f"serve it: MODEL={out} gunicorn serve.app:app")

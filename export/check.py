@@ -10,6 +10,7 @@ import torch
 
 from export.graph import INPUT, OUTPUT, ExportError, PixelsToMask
 from serve import contract
+from serve.folders import counted
 from serve.phantom import phantom
 from train.dataset import Case
 
@@ -52,7 +53,7 @@ class Row:
     def __str__(self) -> str:
         agreement = "-" if self.agreement is None else f"{self.agreement:.4f}"
         flipped = f"{self.flipped} flipped (at most {self.allowed})"
-        size = f"{self.height}×{self.width}: {self.tumour} tumour pixels"
+        size = f"{self.height}×{self.width}: tumour pixels {self.tumour}"
         return f"{size}, {flipped}, Dice of float32 and INT8 {agreement}"
 
 
@@ -90,10 +91,10 @@ def judge(rows: Sequence[Row]) -> None:
     if not compared:
         most = max(r.tumour for r in rows)
         raise ExportError(
-            f"the network marks at most {most} pixels of a phantom, at least {FEWEST_PIXELS} are "
+            f"the network marks {most} px of a phantom at most, at least {FEWEST_PIXELS} are "
             "needed to compare anything; train longer, or give operating points fitted on it"
         )
-    _judge_agreement(float(np.mean(compared)), f"{len(compared)} phantoms")
+    _judge_agreement(float(np.mean(compared)), counted(len(compared), "phantom"))
 
 
 def on_patients(float32: onnx.ModelProto, int8: onnx.ModelProto, cases: Sequence[Case]) -> str:
@@ -106,14 +107,15 @@ def on_patients(float32: onnx.ModelProto, int8: onnx.ModelProto, cases: Sequence
         a, b = (run(session, 255 - case.uptake) for session in sessions)
         pairs = ((case.truth, a), (case.truth, b), (a, b))
         scores.append([contract.dice(*pair) for pair in pairs])
+    of = counted(len(patients), "patient")
     plain, eight, agreement = np.mean(scores, axis=0)
     if plain - eight > MOST_LOST:
         raise ExportError(
-            f"INT8 loses {plain - eight:.4f} of Dice on {len(patients)} patients, at most "
-            f"{MOST_LOST} is allowed; give --data with more varied training images"
+            f"INT8 loses {plain - eight:.4f} of Dice on {of}, at most {MOST_LOST} is "
+            "allowed; give --data with more varied training images"
         )
-    _judge_agreement(agreement, f"{len(patients)} patients")
-    return f"{agreement:.4f} between the masks of float32 and INT8 of {len(patients)} patients"
+    _judge_agreement(agreement, of)
+    return f"{agreement:.4f} between the masks of float32 and INT8 of {of}"
 
 
 def _judge_agreement(agreement: float, what: str) -> None:

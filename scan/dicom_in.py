@@ -111,10 +111,14 @@ def _why(error: Exception) -> str:
 
 def rescale(header: Dataset) -> tuple[float, float]:
     """Return slope and intercept of one slice. Raises `ScanError`."""
-    slope = (*numbers(header, "RescaleSlope"), 0.0)[0]
+    slope = (*numbers(header, "RescaleSlope"), None)[0]
     intercept = (*numbers(header, "RescaleIntercept"), 0.0)[0]
-    if not (np.isfinite(slope) and np.isfinite(intercept)) or slope <= 0:
-        raise ScanError(f"{tag('RescaleSlope')} is {slope:g} or missing, expected above 0")
+    if slope is None:
+        raise ScanError(f"{tag('RescaleSlope')} is missing")
+    if not 0 < slope < np.inf:
+        raise ScanError(f"{tag('RescaleSlope')} is {slope:g}, expected above 0")
+    if not np.isfinite(intercept):
+        raise ScanError(f"{tag('RescaleIntercept')} is {intercept:g}")
     return slope, intercept
 
 
@@ -228,6 +232,8 @@ def affine(first: Dataset, spacing: float, normal: np.ndarray) -> np.ndarray:
         down, right = (float(v) for v in first.PixelSpacing)
     except (AttributeError, TypeError, ValueError) as error:
         raise ScanError(f"{tag('PixelSpacing')} is missing or damaged") from error
+    if not min(down, right) > 0:
+        raise ScanError(f"{tag('PixelSpacing')} is {down:g}, {right:g} mm, expected above 0")
     matrix = np.eye(4)
     # Row index runs down the image, along the direction of its columns.
     matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = normal * spacing, column * down, row * right

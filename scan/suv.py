@@ -139,8 +139,9 @@ def _philips(headers: Sequence[Dataset], given: Given) -> Suv:
         how = "Philips' activity concentration factor (7053,1009), then "
         return _becquerel(headers, given, "CNTS", activity, how)
     raise ScanError(
-        f"{tag('Units')} is CNTS (counts), without Philips' factors (7053,1000) or (7053,1009) "
-        "that turn them into SUV; export with private elements, or give --suv-factor FACTOR"
+        f"{tag('Units')} is CNTS (counts), and both of Philips' factors that turn them into SUV, "
+        "(7053,1000) and (7053,1009), are missing or 0; export with private elements, or give "
+        "--suv-factor FACTOR"
     )
 
 
@@ -275,8 +276,6 @@ def _day(header: Dataset) -> datetime:
 
 def _weight(header: Dataset) -> float:
     weight = number(header, "PatientWeight")
-    if not weight:
-        raise _missing("PatientWeight")
     if not 0.5 <= weight <= 600:
         raise ScanError(f"{tag('PatientWeight')} is {weight:g} kg; give --weight KG")
     return weight
@@ -284,8 +283,6 @@ def _weight(header: Dataset) -> float:
 
 def _dose(header: Dataset) -> float:
     dose = number(tracer(header), "RadionuclideTotalDose")
-    if not dose:
-        raise _missing("RadionuclideTotalDose")
     if dose < LEAST_DOSE:
         raise ScanError(
             f"{tag('RadionuclideTotalDose')} is {dose:g}, which is no dose in becquerel; give "
@@ -296,10 +293,10 @@ def _dose(header: Dataset) -> float:
 
 def _half_life(header: Dataset) -> float:
     half_life = number(tracer(header), "RadionuclideHalfLife")
-    if not half_life:
-        raise _missing("RadionuclideHalfLife")
     if half_life < 1:
-        raise ScanError(f"{tag('RadionuclideHalfLife')} is {half_life:g} s; give --half-life")
+        raise ScanError(
+            f"{tag('RadionuclideHalfLife')} is {half_life:g} s; give --half-life SECONDS"
+        )
     return half_life
 
 
@@ -314,17 +311,19 @@ def _missing(keyword: str, option_of: str = "") -> ScanError:
     return ScanError(f"{tag(keyword)} is missing; give {option}")
 
 
-def number(header: Dataset, keyword: str) -> float | None:
-    """Return the element as a finite number of at least 0, None where it is missing."""
+def number(header: Dataset, keyword: str) -> float:
+    """Return the element as a finite number of at least 0. Raises `ScanError`."""
     try:
         value = header.get(keyword)
         if value is None or str(value).strip() == "":
-            return None
+            raise _missing(keyword)
         found = float(value)
     except (TypeError, ValueError) as error:
-        raise ScanError(f"{tag(keyword)} is no number") from error
+        raise ScanError(f"{tag(keyword)} is no number; give {OPTION[keyword]}") from error
     if not math.isfinite(found) or found < 0:
-        raise ScanError(f"{tag(keyword)} is {found:g}, expected a number above 0")
+        raise ScanError(
+            f"{tag(keyword)} is {found:g}, expected a number above 0; give {OPTION[keyword]}"
+        )
     return found
 
 

@@ -43,6 +43,11 @@ def named(names: list[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+def counted(count: int | str, noun: str) -> str:
+    """Return such as "1 image" or "2 images"."""
+    return f"{count} {noun}{'' if str(count) == '1' else 's'}"
+
+
 def list_images(folder: Path) -> Listing:
     """List the PNG files directly in `folder`, sorted by name, whatever the case of their ending.
 

@@ -178,7 +178,7 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
         raise ContractError(
             "image_too_large",
             f"the image is {header.width}×{header.height} pixels, at most {max_pixels:,} pixels "
-            f"and {MAX_SIDE:,} a side are taken",
+            f"(the server's setting MAX_PIXELS) and {MAX_SIDE:,} a side are taken",
             413,
         )
     return header

@@ -35,7 +35,7 @@ def test_each_fold_is_trained_with_each_seed(folder):
     for name, path in found.items():
         facts = weights.load(path).facts
         assert name == f"fold-{facts['fold']}-seed-{facts['seed']}"
-        assert "budget: 1 steps" in (path.parent / "fit.log").read_text()
+        assert "budget: 1 step of" in (path.parent / "fit.log").read_text()
 
 
 def test_what_is_done_is_kept_and_what_is_missing_is_trained(folder, capsys):
@@ -65,7 +65,7 @@ def test_what_was_interrupted_is_resumed(folder):
 def test_runs_of_other_settings_are_not_taken_for_done(folder, capsys):
     assert _run(folder, "--folds", "0", budget=("--steps", "2")) == 2
     assert "steps is 1, not 2; choose another --out" in capsys.readouterr().err
-    assert _run(folder, "--folds", "0", "--config", "recipe") == 2
+    assert _run(folder, "--folds", "0", "--config", "default") == 2
     assert "choose another --out" in capsys.readouterr().err
 
 
@@ -74,8 +74,8 @@ def test_a_run_that_fails_is_named_with_its_reason_and_log(folder, capsys):
     capsys.readouterr()
     assert _run(folder, "--folds", "1", data="few", out="broken") == 1
     error = capsys.readouterr().err
-    assert "fold-1-seed-0 failed: error: fold 1 has " in error
-    assert f"1 of 1 runs failed; see {folder / 'broken/fold-1-seed-0/fit.log'}" in error
+    assert "fold-1-seed-0 failed: error: validation patients of fold 1: " in error
+    assert f"1 of 1 failed; see {folder / 'broken/fold-1-seed-0/fit.log'}" in error
 
 
 def test_each_fold_is_fine_tuned_from_its_own_weights(folder, capsys, monkeypatch):
@@ -107,5 +107,5 @@ def test_there_is_at_least_one_run_at_a_time(folder, name, capsys):
 
 
 def test_a_missing_budget_is_refused(folder, capsys):
-    assert _run(folder, "--config", "recipe", budget=()) == 2
+    assert _run(folder, "--config", "default", budget=()) == 2
     assert "give one budget above zero" in capsys.readouterr().err

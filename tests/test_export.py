@@ -1,7 +1,9 @@
 """Weights become one file that does what the networks do; what does not is not written."""
 
+import errno
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -324,6 +326,34 @@ def test_a_file_that_fails_is_not_written_over_a_good_one(folder, quick, tmp_pat
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == good
 
 
+def test_a_full_disk_leaves_the_good_file_with_its_checksum(folder, quick, tmp_path, capsys):
+    out = tmp_path / "model.onnx"
+    assert _export(folder, "--out", str(out)) == 0
+    good = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(file: int) -> None:
+        if os.fstat(file).st_size < 1000:  # the model got the last of the room
+            raise OSError(errno.ENOSPC, "no room")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert _export(folder, "--out", str(out), "--operating-point", "sensitive") == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == good
+
+
+def test_file_and_checksum_are_renamed_at_once(folder, quick, tmp_path, monkeypatch):
+    calls, fsync, rename = [], os.fsync, Path.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda file: calls.append(os.fstat(file).st_size) or fsync(file)
+    )
+    monkeypatch.setattr(Path, "replace", lambda a, b: calls.append(b.name) or rename(a, b))
+    assert _export(folder, "--out", str(tmp_path / "model.onnx")) == 0
+    size = (tmp_path / "model.onnx").stat().st_size
+    assert calls.index(size) < calls.index("model.onnx.sha256") < calls.index("model.onnx")
+    assert Segmenter.load(tmp_path / "model.onnx")
+
+
 GOOD = check.Row(426, 400, 1000, 0, 0.99)
 
 
@@ -333,7 +363,7 @@ GOOD = check.Row(426, 400, 1000, 0, 0.99)
         ([GOOD, replace(GOOD, flipped=18)], "18 mask pixels .* at most 17 may"),
         ([replace(GOOD, height=1, width=1, flipped=2)], "2 mask pixels .* at most 1 may"),
         ([GOOD, replace(GOOD, agreement=0.94)], "0.9650 on 2 phantoms, at least 0.97"),
-        ([replace(GOOD, tumour=49, agreement=None)], "at most 49 pixels .* at least 50"),
+        ([replace(GOOD, tumour=49, agreement=None)], "49 px of a phantom at most, at least 50"),
     ],
 )
 def test_a_failed_check_names_number_and_limit(rows, message):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from serve.errors import UsageError
-from serve.folders import Listing, find_images, list_images
+from serve.folders import Listing, counted, find_images, list_images
 
 PATH = Path()
 
@@ -74,3 +74,7 @@ def test_nothing_to_do_is_an_error_that_says_why(folder, name, expected):
     (folder / "pictures" / "a.jpg").touch()
     with pytest.raises(UsageError, match=expected):
         find_images([folder / name])
+
+
+def test_one_is_no_plural():
+    assert [counted(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]

@@ -218,14 +218,16 @@ def test_an_answer_that_changes_under_load_fails_the_check(tmp_path: Path, capsy
 
     with fake_server(forgets) as url:
         assert run(tmp_path, "--url", url, *RELAXED) == 1
-    assert "pixels differ from the first answer" in capsys.readouterr().out
+    assert "wrong: differs from the first answer in" in capsys.readouterr().out
 
 
 def test_a_model_that_is_here_is_called_directly_too(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.full((4, 6), 40, np.uint8)
     with fake_server(perfect) as url:
         assert measure.learn(url, pixels, lambda p: np.full_like(p, 255)).mask.all()
-        with pytest.raises(measure.WrongAnswer, match="6×4: 24 pixels differ"):
+        with pytest.raises(
+            measure.WrongAnswer, match="6×4: differs from the model called directly in 24 pixels"
+        ):
             measure.learn(url, pixels, np.zeros_like)
 
 

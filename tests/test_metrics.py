@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import time
+from collections import Counter
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -12,7 +14,7 @@ from benchmarks import client
 from benchmarks.common import UsageError
 from serve.app import create_app
 from serve.settings import Settings
-from tests.serving import post, serving, together
+from tests.serving import body_of, post, serving, together
 from tests.slow_model import lasting, write_slow_artifact
 
 
@@ -59,6 +61,26 @@ def test_images_refused_on_admission_are_counted(tmp_path):
     for status in (200, 503):
         name = f'segmenter_requests_total{{endpoint="predict",status="{status}"}}'
         assert seen[name] == [reply.status for reply in replies].count(status) > 0
+
+
+def test_what_the_page_posts_is_counted_by_itself(tmp_path):
+    pytest.importorskip("prometheus_client")
+    model, body = write_slow_artifact(tmp_path / "model.onnx"), body_of(lasting(128))
+    paths = ("/predict", "/label", "/image") * 6
+    with serving(model, WORKERS="1", QUEUE="2", METRICS="on") as server:
+        asked = [partial(client.ask, server.url, path, body) for path in paths]
+        replies = zip(paths, together(*asked), strict=True)
+        seen = figures(server.url)
+    answered = Counter((path, reply.status) for path, reply in replies)
+    assert {503} < {status for _, status in answered}
+    for path, endpoint in (
+        ("/predict", "predict"),
+        ("/label", "page.label"),
+        ("/image", "page.image"),
+    ):
+        for status in (200, 400, 503):
+            name = f'segmenter_requests_total{{endpoint="{endpoint}",status="{status}"}}'
+            assert seen.get(name, 0) == answered[path, status]
 
 
 @pytest.mark.skipif(bool(find_spec("prometheus_client")), reason="prometheus_client is here")

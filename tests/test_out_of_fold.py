@@ -68,7 +68,7 @@ def test_images_that_every_network_has_seen_are_left_out(cases):
     folds = dataset.folds(cases)
     unseen = Unseen([_member(3, cases)], cases)
     assert {folds[case.name] for case in unseen.cases} == {3}
-    with pytest.raises(ValueError, match="20 of 20 images were trained on by every network"):
+    with pytest.raises(ValueError, match="images trained on by every network: 20 of 20"):
         Unseen([_member(3, cases, hold_out=False)], cases)
 
 

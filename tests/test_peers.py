@@ -1,5 +1,7 @@
 """What the comparison with other servers counts."""
 
+import subprocess
+
 import pytest
 
 from benchmarks import peers
@@ -36,3 +38,14 @@ def test_the_baseline_is_no_file_for_peers(monkeypatch, capsys):
     monkeypatch.setenv("MODEL", "baseline")
     assert peers.main([]) == 2
     assert "no file" in capsys.readouterr().err
+
+
+def test_peers_that_cannot_be_installed_are_one_line(monkeypatch, tmp_path, capsys):
+    def fail(command, check):
+        raise subprocess.CalledProcessError(1, "pip")
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.delenv("MODEL", raising=False)
+    assert peers.main(["--environment", str(tmp_path / "peers")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("peers: the peers cannot be installed")

@@ -152,11 +152,20 @@ def test_a_negative_mean(tmp_path, capsys):
     assert "its values cannot be SUV: mean -" in refused(folder, tmp_path, capsys)
 
 
-def test_a_slope_of_zero(tmp_path, capsys):
+@pytest.mark.parametrize(("slope", "said"), [(0, "0, expected above 0"), (None, "missing")])
+def test_a_slope_of_zero_and_none(slope, said, tmp_path, capsys):
     series = slices()
-    series[3].RescaleSlope = 0
+    series[3].RescaleSlope = slope
     line = refused(save(series, tmp_path / "study"), tmp_path, capsys)
-    assert "RescaleSlope (0028,1053) is 0" in line
+    assert f"RescaleSlope (0028,1053) is {said}" in line
+
+
+def test_a_pixel_spacing_of_zero(tmp_path, capsys):
+    series = slices()
+    for one in series:
+        one.PixelSpacing = [0, 2]
+    line = refused(save(series, tmp_path / "study"), tmp_path, capsys)
+    assert "PixelSpacing (0028,0030) is 0, 2 mm, expected above 0" in line
 
 
 def test_a_file_cut_in_its_pixels(tmp_path, capsys):

@@ -153,9 +153,10 @@ def test_philips_factors_of_unknown_type_are_read():
     assert suv_of([about]).factor == 0.000728
 
 
-def test_counts_without_factors_are_refused():
-    with pytest.raises(ScanError, match=r"\(7053,1000\) or \(7053,1009\)"):
-        suv_of([philips()])
+@pytest.mark.parametrize("value", [None, "0"])
+def test_counts_without_factors_are_refused(value):
+    with pytest.raises(ScanError, match=r"\(7053,1000\) and \(7053,1009\), are missing or 0"):
+        suv_of([philips(suv=value, activity=value)])
 
 
 @pytest.mark.parametrize("units", ["NONE", "PROPCPS", "CM2ML", "PCNT", "CPS"])
@@ -199,9 +200,17 @@ def test_a_missing_element_is_named_with_the_option_that_supplies_it(
         factor(**{keyword: value})
 
 
-def test_a_weight_of_zero_is_missing():
-    with pytest.raises(ScanError, match=r"PatientWeight \(0010,1030\) is missing"):
-        factor(PatientWeight=0)
+@pytest.mark.parametrize(
+    ("keyword", "said"),
+    [
+        ("PatientWeight", "0 kg; give --weight KG"),
+        ("RadionuclideTotalDose", "0, which is no dose in becquerel; give --dose MBQ"),
+        ("RadionuclideHalfLife", "0 s; give --half-life SECONDS"),
+    ],
+)
+def test_zero_is_not_said_to_be_missing(keyword, said):
+    with pytest.raises(ScanError, match=rf"{keyword} \(....,....\) is {said}"):
+        factor(**{keyword: 0})
 
 
 def test_a_sequence_that_is_missing_is_a_missing_dose():

@@ -80,7 +80,7 @@ def test_what_is_not_taken_is_counted_and_named(data: Path, capsys) -> None:
     with fake_server(perfect) as url:
         assert score(url, data, "--controls", "--only", "patient_000") == 0
     said = capsys.readouterr().out
-    assert "scored        1 of 1 patients" in said
+    assert "scored        1 of 1 patient in" in said
     assert re.search(r"ignored .*labels without an image.*segmentation_009.png", said)
     for name in (
         "._patient_000.png",
@@ -198,7 +198,7 @@ def test_only_refuses_who_is_not_there(data, tmp_path, content, complaint) -> No
     cases, _ = find_cases(data)
     with pytest.raises(UsageError, match=complaint):
         listed(str(tmp_path / "only"), cases)
-    with pytest.raises(UsageError, match="neither a file nor one of the 1 cases"):
+    with pytest.raises(UsageError, match="neither a file nor a case of the data"):
         listed("patient_1", cases)
 
 
@@ -291,7 +291,7 @@ def test_our_own_server_says_what_its_model_was_trained_on(data, tmp_path, capsy
     assert "model         mine 2.0, SHA-256 " in said
     (mean,) = (line for line in said.splitlines() if line.startswith("mean Dice     1.0000"))
     assert "1 of 1 was in its training data" in mean
-    assert "empty masks   100.0%  of 1 controls: specificity\n" in said
+    assert "empty masks   100.0%  of 1 control: specificity\n" in said
 
 
 def test_a_proxy_does_not_stand_between_us_and_loopback(data: Path, monkeypatch) -> None:

@@ -77,7 +77,7 @@ def test_every_figure_is_what_a_person_counts() -> None:
     assert not any("200 to 999" in line for line in said)
     (distance,) = (line for line in said if line.startswith("Hausdorff 95"))
     assert "median" in distance
-    assert distance.endswith("; 1 patients without a mask left out")
+    assert distance.endswith("; 1 patient without a mask left out")
 
 
 def test_the_worst_come_first_and_the_rest_are_counted() -> None:
@@ -113,7 +113,7 @@ def test_the_table_holds_each_case() -> None:
 def test_a_point_of_the_curve() -> None:
     line = froc({"balanced": RESULTS}, None).splitlines()[-1].split()
     mean = np.mean([r.dice for r in RESULTS[:3]])
-    assert line == ["balanced", f"{mean:.4f}", "60.0%", "0.33", "1.00", "33.3%", "1", "faults"]
+    assert line == ["balanced", f"{mean:.4f}", "60.0%", "0.33", "1.00", "33.3%", "1", "fault"]
 
 
 def test_the_scaled_score_is_the_one_of_the_challenge_s_text() -> None:
@@ -134,3 +134,9 @@ def test_intervals_are_of_the_mean_or_the_share() -> None:
     assert interval(values) == interval(values)
     assert np.isnan(interval(np.array([1.0]), np.array([0.0]))).all()
     assert between(np.array([1.0])) == ""
+
+
+def test_one_of_a_kind_is_no_plural() -> None:
+    said = summary([RESULTS[1], RESULTS[3]])
+    for part in ("over 1 patient\n", "0 of 1 lesion ", "1 patient without", "of 1 control:"):
+        assert part in said

@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
     budget.add_argument("--steps", type=int, help="budget in steps, in place of --minutes")
-    parser.add_argument("--config", choices=CONFIGURATIONS, help="settings (default recipe)")
+    parser.add_argument("--config", choices=CONFIGURATIONS, help="training configuration")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: bfloat16 where fast")
 
 
@@ -38,7 +38,7 @@ def bfloat16_pays() -> bool:
 
 def settings_of(arguments: argparse.Namespace) -> dict:
     """Settings of --config and of the options, which come first."""
-    settings = dict(CONFIGURATIONS[arguments.config or "recipe"])
+    settings = dict(CONFIGURATIONS[arguments.config or "default"])
     if arguments.minutes is not None or arguments.steps is not None:
         settings |= {"minutes": arguments.minutes, "steps": arguments.steps}
     return settings | {"precision": arguments.precision or PRECISIONS[bfloat16_pays()]}

@@ -1,10 +1,12 @@
-"""The settings of a run: the recipe by default, and the configurations that change some of them."""
+"""The settings of a run: the defaults, and the configurations that change some of them."""
 
 from dataclasses import dataclass
 
+from serve.folders import counted
+
 PRECISIONS = ("float32", "bfloat16")
 CONFIGURATIONS: dict[str, dict] = {
-    "recipe": {},
+    "default": {},
     # For your own scans, with --start-from: see docs/own-data.md.
     "fine-tune": {
         "minutes": 30.0,
@@ -59,7 +61,7 @@ class Config:
     @property
     def budget(self) -> str:
         """In words."""
-        return f"{self.minutes:g} minutes" if self.minutes else f"{self.steps} steps"
+        return f"{self.minutes:g} min" if self.minutes else counted(self.steps, "step")
 
     def progress(self, steps: int, seconds: float) -> float:
         """Share of the budget, 0..1, that so many steps in so many seconds use up."""

@@ -122,10 +122,10 @@ def _run(arguments: argparse.Namespace) -> int:
         folder = arguments.out / f"fold-{fold}-seed-{seed}"
         runs[folder] = Config(data=str(arguments.data), **settings | own)
         check_same(folder, runs[folder])
-    print(f"{len(runs)} runs, each with {runs[folder].budget} of training; see */{LOG} there")
+    print(f"runs: {len(runs)}, each with {runs[folder].budget} of training; see */{LOG} there")
     if failed := train(runs, arguments):
         logs = ", ".join(str(folder / LOG) for folder in failed)
-        print(f"error: {len(failed)} of {len(runs)} runs failed; see {logs}", file=sys.stderr)
+        print(f"error: {len(failed)} of {len(runs)} failed; see {logs}", file=sys.stderr)
         return 1
     together = arguments.out / "weights"
     together.mkdir(exist_ok=True)

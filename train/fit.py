@@ -19,6 +19,7 @@ import torch
 
 from serve import contract, files
 from serve.errors import UsageError
+from serve.folders import counted
 from train import augment, canonical, checkpoint, cli, dataset, detail, plots, pretrained, weights
 from train.batches import Batches
 from train.config import Config
@@ -48,8 +49,9 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
     judged = [case for case in validation if case.is_patient]
     if len(judged) < 2:
         raise ValueError(
-            f"fold {config.fold} has {len(judged)} of {len(patients) + len(judged)} patients for "
-            f"validation, too few to measure anything; {2 * dataset.FOLDS} patients are enough"
+            f"validation patients of fold {config.fold}: {len(judged)} of "
+            f"{len(patients) + len(judged)}, too few to measure anything; {2 * dataset.FOLDS} "
+            "patients are enough"
         )
     if state and state["facts"]["data_fingerprint"] != data_hash:
         raise ValueError(f"{config.data}: not the data that the run was started with")
@@ -90,11 +92,11 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
         f"device: {torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}, "
         f"{torch.get_num_threads()} threads, precision {config.precision}\n"
         f"data: {config.data}, {sum(c.is_patient for c in cases)} patients, "
-        f"{sum(not c.is_patient for c in cases)} controls\n"
+        f"{counted(sum(not c.is_patient for c in cases), 'control')}\n"
         f"fold {config.fold} of {dataset.FOLDS}: {len(judged)} patients are validated on, "
-        f"{len(patients)} patients and {len(controls)} controls are trained on\n"
+        f"{len(patients)} patients and {counted(len(controls), 'control')} are trained on\n"
         f"from: {config.start_from or 'ImageNet weights'}, seed {config.seed}\n"
-        f"batch: {config.patients_per_batch} patients, {config.controls_per_batch} controls\n"
+        f"batch: patients {config.patients_per_batch}, controls {config.controls_per_batch}\n"
         f"budget: {config.budget} of training, {config.progress(steps, seconds):.0%} used; "
         f"checkpoint and validation after {config.steps_per_epoch} steps or "
         f"{LONGEST_EPOCH / 60:g} minutes",
@@ -164,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="resume the run in --out")
     folds = range(dataset.FOLDS)
     parser.add_argument("--fold", type=int, choices=folds, help="to validate on (default 0)")
-    parser.add_argument("--seed", type=int, help="of weights, order and variations (default 0)")
+    parser.add_argument("--seed", type=int, help="of weights, order, augmentation (default 0)")
     cli.add_options(parser)
     return parser
 

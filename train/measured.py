@@ -84,8 +84,8 @@ class Unseen:
         self.cases = [case for case in cases if self._by[case.name]]
         if sum(case.is_patient for case in self.cases) < 2:
             raise ValueError(
-                f"{len(cases) - len(self.cases)} of {len(cases)} images were trained on by every "
-                "network; at least two patients that were not are needed to measure anything"
+                f"images trained on by every network: {len(cases) - len(self.cases)} of "
+                f"{len(cases)}; at least two patients that were not are needed to measure anything"
             )
         self._ensembles: dict[tuple[int, ...], Segmentation] = {}
         dealt = dataset.folds(self.cases)

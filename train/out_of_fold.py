@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from serve import __version__, contract, files
+from serve.folders import counted
 from train import cli, dataset, plots, results_page
 from train.dataset import FOLDS, Case
 from train.lesion_metrics import FAILURE, hausdorff, lesions
@@ -189,7 +190,7 @@ def _run(arguments: argparse.Namespace) -> int:
     unseen = Unseen(members, cases)
     print(
         f"networks: {len(members)}; of {len(cases)} images {len(unseen.cases)} are unseen by at "
-        f"least one: {unseen.patient.sum()} patients, {(~unseen.patient).sum()} controls"
+        f"least one: {unseen.patient.sum()} patients, {counted((~unseen.patient).sum(), 'control')}"
     )
     content = collect(Measured(unseen), dataset.fingerprint(cases))
     arguments.out.mkdir(parents=True, exist_ok=True)
