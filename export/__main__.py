@@ -27,14 +27,9 @@ SUFFIX = ".onnx"
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--weights", type=Path, nargs="+", required=True, metavar="PATH",
-        help="safetensors files of train.fit, or folders of them",
-    )  # fmt: skip
-    parser.add_argument(
-        "--operating-points", type=Path, metavar="FILE",
-        help="calibration and operating points, as python -m train.out_of_fold writes them",
-    )  # fmt: skip
+    cli.add_weights(parser)
+    points = "calibration and operating points, as python -m train.out_of_fold writes them"
+    parser.add_argument("--operating-points", type=Path, metavar="FILE", help=points)
     parser.add_argument("--operating-point", metavar="NAME", help="the default one, if not FILE's")
     parser.add_argument("--data", type=Path, help="folder of patients and controls")
     parser.add_argument("--out", type=Path, help="file to write (default: beside the weights)")
@@ -95,13 +90,10 @@ def _run(arguments: argparse.Namespace) -> int:
     content = graph.finish(quantised, minimum, metadata).SerializeToString()
     digest = hashlib.sha256(content).hexdigest()
     out.parent.mkdir(parents=True, exist_ok=True)
-    # A server refuses the one without the other, so both are on the disk before they are renamed.
-    with files.replacing(out, "") as model, files.replacing(checksum, "") as beside:
-        with model.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    # A server refuses one without the other: the checksum waits beside until the model is there.
+    with files.replacing(checksum, "") as beside:
         beside.write_text(f"{digest}  {out.name}\n")
+        files.write(out, content)
     print(f"check passed: {out}, {len(content) / 1e6:.1f} MB, sha256 {digest}")
     print(f"Dice {metadata['dice']}")
     print(f"serve it: MODEL={out} gunicorn serve.app:app")

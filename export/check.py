@@ -91,7 +91,7 @@ def judge(rows: Sequence[Row]) -> None:
     if not compared:
         most = max(r.tumour for r in rows)
         raise ExportError(
-            f"the network marks {most} px of a phantom at most, at least {FEWEST_PIXELS} are "
+            f"the network marks at most {most} pixels of a phantom, at least {FEWEST_PIXELS} are "
             "needed to compare anything; train longer, or give operating points fitted on it"
         )
     _judge_agreement(float(np.mean(compared)), counted(len(compared), "phantom"))

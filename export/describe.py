@@ -96,7 +96,7 @@ def metadata(members: Sequence[Member], points: Points, name: str, source: str) 
         "training_commit": facts("training_commit"),
         "data_fingerprint": facts("data_fingerprint"),
         "members": json.dumps([member.identity for member in members]),
-        "folds": f"validated on {', '.join(map(str, folds))}; networks: {len(members)}",
+        "folds": f"{len(members)} networks, validated on folds {', '.join(map(str, folds))}",
         "calibration": json.dumps(vars(points.calibration)),
         "operating_point": name,
         "operating_points": json.dumps(points.table),

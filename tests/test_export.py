@@ -363,7 +363,7 @@ GOOD = check.Row(426, 400, 1000, 0, 0.99)
         ([GOOD, replace(GOOD, flipped=18)], "18 mask pixels .* at most 17 may"),
         ([replace(GOOD, height=1, width=1, flipped=2)], "2 mask pixels .* at most 1 may"),
         ([GOOD, replace(GOOD, agreement=0.94)], "0.9650 on 2 phantoms, at least 0.97"),
-        ([replace(GOOD, tumour=49, agreement=None)], "49 px of a phantom at most, at least 50"),
+        ([replace(GOOD, tumour=49, agreement=None)], "at most 49 pixels of a phantom, at least 50"),
     ],
 )
 def test_a_failed_check_names_number_and_limit(rows, message):

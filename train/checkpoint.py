@@ -21,10 +21,9 @@ def check_folder(out: Path) -> None:
 def save(out: Path, state: dict) -> None:
     """Write the checkpoint, then log.csv. A kill or a full disk leaves the old file or the new one.
     Raises OSError."""
-    with files.replacing(out / CHECKPOINT) as partial:
-        content = io.BytesIO()  # given a file, torch calls a full disk some RuntimeError
-        torch.save(state, content)
-        partial.write_bytes(content.getvalue())
+    content = io.BytesIO()  # given a file, torch calls a full disk some RuntimeError
+    torch.save(state, content)
+    files.write(out / CHECKPOINT, content.getvalue())
     with files.replacing(out / "log.csv") as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, state["log"][-1])
         writer.writeheader()

@@ -23,6 +23,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="default: bfloat16 where fast")
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that read trained networks."""
+    what = "safetensors files of train.fit, or folders of them"
+    parser.add_argument("--weights", type=Path, nargs="+", required=True, metavar="PATH", help=what)
+
+
 def bfloat16_pays() -> bool:
     """Whether the GPU, or without one the CPU, computes in bfloat16 faster than in float32."""
     import torch  # here, as commands that share the rest need none for --help

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from serve.folders import counted
-
 PRECISIONS = ("float32", "bfloat16")
 CONFIGURATIONS: dict[str, dict] = {
     "default": {},
@@ -61,7 +59,7 @@ class Config:
     @property
     def budget(self) -> str:
         """In words."""
-        return f"{self.minutes:g} min" if self.minutes else counted(self.steps, "step")
+        return f"{self.minutes:g} min" if self.minutes else f"{self.steps} steps"
 
     def progress(self, steps: int, seconds: float) -> float:
         """Share of the budget, 0..1, that so many steps in so many seconds use up."""

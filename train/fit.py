@@ -19,7 +19,6 @@ import torch
 
 from serve import contract, files
 from serve.errors import UsageError
-from serve.folders import counted
 from train import augment, canonical, checkpoint, cli, dataset, detail, plots, pretrained, weights
 from train.batches import Batches
 from train.config import Config
@@ -49,9 +48,8 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
     judged = [case for case in validation if case.is_patient]
     if len(judged) < 2:
         raise ValueError(
-            f"validation patients of fold {config.fold}: {len(judged)} of "
-            f"{len(patients) + len(judged)}, too few to measure anything; {2 * dataset.FOLDS} "
-            "patients are enough"
+            f"fold {config.fold} has {len(judged)} of {len(patients) + len(judged)} patients for "
+            f"validation, too few to measure anything; {2 * dataset.FOLDS} patients are enough"
         )
     if state and state["facts"]["data_fingerprint"] != data_hash:
         raise ValueError(f"{config.data}: not the data that the run was started with")
@@ -92,9 +90,9 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
         f"device: {torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}, "
         f"{torch.get_num_threads()} threads, precision {config.precision}\n"
         f"data: {config.data}, {sum(c.is_patient for c in cases)} patients, "
-        f"{counted(sum(not c.is_patient for c in cases), 'control')}\n"
+        f"{sum(not c.is_patient for c in cases)} controls\n"
         f"fold {config.fold} of {dataset.FOLDS}: {len(judged)} patients are validated on, "
-        f"{len(patients)} patients and {counted(len(controls), 'control')} are trained on\n"
+        f"{len(patients)} patients and {len(controls)} controls are trained on\n"
         f"from: {config.start_from or 'ImageNet weights'}, seed {config.seed}\n"
         f"batch: patients {config.patients_per_batch}, controls {config.controls_per_batch}\n"
         f"budget: {config.budget} of training, {config.progress(steps, seconds):.0%} used; "

@@ -28,7 +28,5 @@ def hausdorff(truth: np.ndarray, mask: np.ndarray, percent: float = 95) -> float
     if not truth.any() or not mask.any():
         return None
     edges = [pixels & ~ndimage.binary_erosion(pixels) for pixels in (truth, mask)]
-    distances = [
-        ndimage.distance_transform_edt(~there)[here] for here, there in (edges, edges[::-1])
-    ]
+    distances = [ndimage.distance_transform_edt(~b)[a] for a, b in (edges, edges[::-1])]
     return float(max(np.percentile(distance, percent) for distance in distances))

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from serve import __version__, contract, files
-from serve.folders import counted
 from train import cli, dataset, plots, results_page
 from train.dataset import FOLDS, Case
 from train.lesion_metrics import FAILURE, hausdorff, lesions
@@ -26,16 +25,14 @@ from train.weights import source_commit
 
 SIZES = {0: "below 50", 50: "50 to 199", 200: "200 to 999", 1000: "1000 and more"}
 """Groups of lesions by their fewest pixels."""
-THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Of calibrated probabilities, for the FROC curve."""
+THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # for the FROC curve
 RESAMPLES = 2000
-TRICKY = {
+TRICKY = {  # controls that the challenge's text calls tricky
     "control_050": "cold: neck",
     "control_399": "chemotherapy: bones",
     "control_381": "after a meal: muscles",
     "control_398": "bowel",
 }
-"""Controls that the challenge's text calls tricky."""
 
 
 def _interval(values: Sequence[float], counts: Sequence[float] | None = None) -> list[float]:
@@ -173,10 +170,7 @@ def as_json(content: dict) -> str:
 def _parser() -> argparse.ArgumentParser:
     usage = {"prog": "python -m train.out_of_fold", "description": __doc__.split("\n")[0]}
     parser = argparse.ArgumentParser(**usage)
-    parser.add_argument(
-        "--weights", type=Path, nargs="+", required=True, metavar="PATH",
-        help="safetensors files of train.fit, or folders of them",
-    )  # fmt: skip
+    cli.add_weights(parser)
     parser.add_argument("--data", type=Path, required=True, help="folder of patients and controls")
     parser.add_argument("--out", type=Path, required=True, help="folder for what is written")
     return parser
@@ -190,7 +184,7 @@ def _run(arguments: argparse.Namespace) -> int:
     unseen = Unseen(members, cases)
     print(
         f"networks: {len(members)}; of {len(cases)} images {len(unseen.cases)} are unseen by at "
-        f"least one: {unseen.patient.sum()} patients, {counted((~unseen.patient).sum(), 'control')}"
+        f"least one: {unseen.patient.sum()} patients, {(~unseen.patient).sum()} controls"
     )
     content = collect(Measured(unseen), dataset.fingerprint(cases))
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from serve.folders import counted
-
 COMMAND = "python -m train.out_of_fold --weights artifacts/weights --data DIR --out artifacts"
 
 
@@ -49,15 +47,14 @@ def as_markdown(content: dict) -> str:
     ]
     if figures["hausdorff_95_median"]:
         median, patients = figures["hausdorff_95_median"]
-        median = f"{median} ({counted(patients, 'patient')})"
-        rows += [["95 % Hausdorff distance, median in pixels", median]]
+        rows += [["95 % Hausdorff distance, median in pixels", f"{median} ({patients} patients)"]]
     parts = [
         "# Out-of-fold results",
         f"`{COMMAND}` writes this page, version {content['version']}, commit "
         f"{content['measuring_commit']}.",
-        f"{figures['patients']} patients and {counted(len(content['controls']), 'control')}. Each "
-        "image is predicted by networks that were not trained on it, in float32, image and mirror "
-        "image averaged. Calibration and operating points are nested: fitted on the other folds. "
+        f"{figures['patients']} patients and {len(content['controls'])} controls. Each image is "
+        "predicted by networks that were not trained on it, in float32, image and mirror image "
+        "averaged. Calibration and operating points are nested: fitted on the other folds. "
         "An ensemble of all networks has no out-of-fold figure. Intervals are 95 % bootstrap "
         "intervals over patients.",
         *_section(f"## At the default operating point, {default}", ["figure", "value"], rows),
