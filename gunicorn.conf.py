@@ -51,7 +51,7 @@ keepalive = 75
 graceful_timeout = settings.deadline + 1
 # A worker gives a sign of life each second, whatever the model does. One that gives none for so
 # long is replaced; while it starts, it is given longer.
-timeout = 5
+timeout = 3
 BOOT = 60
 
 # Heartbeats on a disk can stall a worker; nothing here is run through a control socket.

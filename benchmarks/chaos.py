@@ -209,7 +209,7 @@ def hang(trial: Trial) -> dict:
             os.kill(victim, signal.SIGSTOP)
             back.append(wait_until(lambda v=victim: whole(trial, server, without=v), 30))
     worst = max(TIMEOUT if b is None else b for b in back)
-    trial.check(f"a stopped worker is replaced after {worst} s at most (8 s)", worst <= 8)
+    trial.check(f"a stopped worker is replaced after {worst} s at most (7 s)", worst <= 7)
     return asked.report() | {"replaced_s": back}
 
 
