@@ -85,8 +85,7 @@ def check_ports(cfg):
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(address)
-                probe.listen(1)
+                probe.bind(address)  # to listen would let clients in that are cut off at once
             except OSError as error:
                 where = f"port {address[1]} of {address[0]}"
                 if error.errno == errno.EADDRINUSE:
