@@ -90,10 +90,8 @@ def _run(arguments: argparse.Namespace) -> int:
     content = graph.finish(quantised, minimum, metadata).SerializeToString()
     digest = hashlib.sha256(content).hexdigest()
     out.parent.mkdir(parents=True, exist_ok=True)
-    # A server refuses one without the other: the checksum waits beside until the model is there.
-    with files.replacing(checksum, "") as beside:
-        beside.write_text(f"{digest}  {out.name}\n")
-        files.write(out, content)
+    # A server refuses the one without the other.
+    files.write_together({out: content, checksum: f"{digest}  {out.name}\n"})
     print(f"check passed: {out}, {len(content) / 1e6:.1f} MB, sha256 {digest}")
     print(f"Dice {metadata['dice']}")
     print(f"serve it: MODEL={out} gunicorn serve.app:app")

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,6 +53,16 @@ def write(path: Path, data: bytes | str) -> None:
     """Write `data`, text as UTF-8, whole or not at all. Raises `OSError`."""
     with replacing(path, ending="") as partial:  # what a kill leaves looks like no image
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_together(contents: dict[Path, bytes | str]) -> None:
+    """Write what belongs together: all are on the disk before the first is renamed."""
+    with ExitStack() as stack:
+        for path, data in contents.items():
+            with stack.enter_context(replacing(path, ending="")).open("wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: object) -> None:

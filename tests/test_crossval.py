@@ -35,7 +35,7 @@ def test_each_fold_is_trained_with_each_seed(folder):
     for name, path in found.items():
         facts = weights.load(path).facts
         assert name == f"fold-{facts['fold']}-seed-{facts['seed']}"
-        assert "budget: 1 step of" in (path.parent / "fit.log").read_text()
+        assert "budget: 1 steps of" in (path.parent / "fit.log").read_text()
 
 
 def test_what_is_done_is_kept_and_what_is_missing_is_trained(folder, capsys):
@@ -74,7 +74,7 @@ def test_a_run_that_fails_is_named_with_its_reason_and_log(folder, capsys):
     capsys.readouterr()
     assert _run(folder, "--folds", "1", data="few", out="broken") == 1
     error = capsys.readouterr().err
-    assert "fold-1-seed-0 failed: error: validation patients of fold 1: " in error
+    assert "fold-1-seed-0 failed: error: fold 1 has " in error
     assert f"1 of 1 failed; see {folder / 'broken/fold-1-seed-0/fit.log'}" in error
 
 

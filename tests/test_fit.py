@@ -271,7 +271,7 @@ def test_it_says_what_it_does_before_the_first_step(data, tmp_path, capsys):
         "10 patients, 5 controls",
         "fold 0 of 5: 2 patients are validated on, 8 patients and 4 controls are trained on",
         "batch: patients 2, controls 1",
-        "budget: 1 step of",
+        "budget: 1 steps of",
         "ImageNet weights",
     ):
         assert part in shown.out
@@ -412,5 +412,5 @@ def test_too_few_patients_to_validate_on_is_an_error(tmp_path, capsys):
     root = draw_data(tmp_path / "data", patients=1, controls=0)
     assert _start(root, tmp_path / "run", "--steps", "1") == 2
     said = capsys.readouterr().err
-    assert "validation patients of fold 0: " in said
-    assert "of 1, too few to measure anything; 10 patients are enough" in said
+    assert "of 1 patients for validation, too few" in said
+    assert "10 patients are enough" in said
