@@ -126,8 +126,8 @@ def post_worker_init(worker):
 
 
 def extensions(worker):
-    """Return what our app keeps; nothing where another one wraps it, or it could not be made."""
-    return getattr(getattr(worker, "wsgi", None), "extensions", {})
+    """Return what our app keeps; nothing where another one wraps it."""
+    return getattr(worker.wsgi, "extensions", {})
 
 
 def pre_request(worker, req):
@@ -141,12 +141,6 @@ def post_request(worker, req, environ, resp):
     """Wait for the client's next request."""
     if watch := extensions(worker).get("watch"):
         watch.answered(environ.get("gunicorn.socket"))
-
-
-def worker_exit(server, worker):
-    """Answer those who were accepted in the last moment."""
-    if watch := extensions(worker).get("watch"):
-        watch.answer_late()
 
 
 def child_exit(server, worker):

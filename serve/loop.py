@@ -26,8 +26,6 @@ from flask import Flask, Response, request
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from werkzeug.exceptions import RequestTimeout
 
-from serve import stopping
-
 # Seconds a run may take longer than it was given before it counts as hung.
 GRACE = 1
 # Seconds that a client gets to hear the end of an answer before its connection is cut.
@@ -104,10 +102,6 @@ class Watch:
         app.before_request(self._begin)
         app.extensions["watch"] = self
         gevent.spawn(self._run)
-        self._late: list[gevent.Greenlet] = []
-        # Called after the loop was woken, before anything else, such as closing the socket.
-        self._last_call = gevent.get_hub().loop.check(ref=False)
-        self._last_call.start(self._accept_late)
 
     def _tracked(self, listener: object, client: socket.socket, address: object) -> None:
         self._connections[client] = Connection(time.monotonic() + self._deadline)
@@ -128,34 +122,6 @@ class Watch:
     def _set(self, client: socket.socket, until: float, state: str) -> None:
         if client in self._connections:
             self._connections[client] = Connection(until, state)
-
-    def _accept_late(self) -> None:
-        """Accept those whom the kernel has let in, once the server ends: its socket is about to be
-        closed, which would cut them off."""
-        import gevent
-        from gevent.monkey import get_original
-        from gevent.socket import socket as gevent_socket
-
-        if self._worker.alive or not stopping.asked():
-            return
-        for listener in self._worker.sockets:
-            with (
-                suppress(OSError),  # there is nobody, or it is closed already
-                get_original("socket", "socket")(fileno=os.dup(listener.fileno())) as same,
-            ):
-                same.setblocking(False)
-                while True:
-                    found, address = same.accept()
-                    client = gevent_socket(fileno=found.detach())
-                    self._late.append(gevent.spawn(self._tracked, listener, client, address))
-
-    def answer_late(self) -> None:
-        """Wait for the answers of those who were accepted last: gunicorn does not know of them."""
-        import gevent
-
-        end = time.monotonic() + self._deadline + 1
-        while not all(one.ready() for one in self._late) and time.monotonic() < end:
-            gevent.sleep(SWEEP)
 
     def _run(self) -> None:
         import gevent

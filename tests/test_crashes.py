@@ -3,18 +3,14 @@
 import contextlib
 import os
 import signal
-import socket
 import threading
 import time
 from functools import partial
 
 import numpy as np
 import pytest
-from flask import Flask
 
 from benchmarks import client
-from serve import loop, stopping
-from serve.queue import Queue
 from tests.conftest import write_artifact
 from tests.serving import body_of, connect, post, read_answer, request_of, serving, together
 from tests.slow_model import lasting, write_slow_artifact
@@ -159,32 +155,6 @@ def test_stopped_server_answers_what_it_has_accepted(model):
         code, _ = server.stop()
     assert [status for status, _, _ in answers] == [200] * 7
     assert code == 0
-
-
-def test_a_server_that_ends_answers_whom_the_kernel_let_in(monkeypatch):
-    class Worker:
-        alive, handled = False, []
-
-        def handle(self, listener, client, address):
-            self.handled.append(client.recv(5))
-            client.close()
-
-    worker, app = Worker(), Flask("app")
-    app.extensions["queue"] = Queue(1)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        socket.create_connection(listener.getsockname()) as client,
-    ):
-        client.sendall(b"hello")
-        worker.sockets = [listener]
-        watch = loop.Watch(worker, app, 9)
-        watch._accept_late()
-        watch.answer_late()
-        assert worker.handled == []  # the worker is recycled, and others have the socket
-        monkeypatch.setattr(stopping, "asked", lambda: True)
-        watch._accept_late()
-        watch.answer_late()
-        assert worker.handled == [b"hello"]
 
 
 def test_model_swapped_under_a_running_server_is_not_seen_before_a_restart(tmp_path):
