@@ -2,7 +2,7 @@
 
 Activations are uint8, weights int8 per channel, in QDQ form (onnxruntime's documentation,
 "Quantize ONNX models"). x86 CPUs without VNNI add two products in 16 bits, which two weights above
-64 can overflow: so weights have 7 bits, as documented there, and masks are the same on all CPUs.
+64 can overflow: so weights have 7 bits, as documented there, and all CPUs get the same sums.
 The layer that gives the logits stays in float32: its rounding would move every outline.
 """
 

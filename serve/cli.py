@@ -14,7 +14,7 @@ from serve import __version__, batch, files, shards, table
 from serve.batch import Plan
 from serve.cpus import available_cpus
 from serve.errors import UsageError
-from serve.folders import find_images
+from serve.folders import counted, find_images
 from serve.segmenter import ArtifactError
 from serve.settings import VARIABLES, Settings, SettingsError, configuration
 from serve.tasks import Provenance, Task, check_foreign, make_tasks
@@ -217,7 +217,7 @@ def merge(arguments: argparse.Namespace) -> int:
         rows, faults = table.merge(arguments.tables, expected, arguments.out)
     except OSError as error:
         raise UsageError(files.reason(error)) from error
-    print(f"{_counted(rows, 'row')} of {_counted(len(arguments.tables), 'table')}")
+    print(f"{counted(rows, 'row')} of {counted(len(arguments.tables), 'table')}")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     return 1 if faults else 0
@@ -233,7 +233,7 @@ def predict(arguments: argparse.Namespace) -> int:
     tasks = make_tasks(found.images, arguments.out, arguments.overlay)
     if shard:
         tasks = [task for task in tasks if shard.takes(task.image.name)]
-        print(f"shard {shard}: {len(tasks)} of {_counted(len(found.images), 'image')}")
+        print(f"shard {shard}: {len(tasks)} of {counted(len(found.images), 'image')}")
     tables = [arguments.csv] if arguments.csv else []
     outputs = tables + [path for task in tasks for path in task.outputs]
     files.check_outputs(found.images, outputs, "an image")
@@ -294,7 +294,7 @@ def _run(
         written = sum(task.is_done(provenance) for task in todo)
     progress.close()
     were = f"{done} {'was' if done == 1 else 'were'} there before"
-    print(f"{_counted(written, 'mask')} written, {were}, {failed} failed")
+    print(f"{counted(written, 'mask')} written, {were}, {failed} failed")
     if csv:
         try:
             table.write(csv, (rows[task.image] for task in tasks if task.image in rows))
@@ -304,7 +304,3 @@ def _run(
     if ended:
         print(f"{ended}; the same command goes on from here", file=sys.stderr)
     return code
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -53,8 +53,9 @@ class Siblings:
 
     def _hold_back(self) -> None:
         for _ in range(MOMENTS):  # if nobody accepts it meanwhile, this worker does
-            if have_fewer(self._worker) and self._door.poll(0):
-                loop.plain_sleep(MOMENT)
+            if not (self._door.poll(0) and have_fewer(self._worker)):
+                return
+            loop.plain_sleep(MOMENT)
 
 
 def _place(worker: Any) -> int:

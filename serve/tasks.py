@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from serve.errors import ContractError, UsageError
+from serve.folders import counted
 from serve.measure import Measures
 from serve.png import SIGNATURE, decode_png
 
@@ -105,7 +106,7 @@ def check_foreign(tasks: Iterable[Task]) -> None:
     """Raise `UsageError` if a PNG that this program did not write stands where a mask goes."""
     foreign = [path for task in tasks for path in task.outputs if _is_foreign(path)]
     if foreign:
-        count = f"{len(foreign)} image{'s' * (len(foreign) > 1)}"
+        count = counted(len(foreign), "image")
         raise UsageError(
             f"{foreign[0].parent} holds {count} that this command did not write, such as "
             f"{foreign[0].name}, and would write over; choose another --out, or remove them"
