@@ -104,7 +104,7 @@ def post_fork(server, worker):
 
 def when_ready(server):
     """Have /healthz/ready say that the server is about to stop, before it closes its socket."""
-    stopping.announce(settings.drain)
+    stopping.announce(server, settings.drain)
 
 
 def post_worker_init(worker):

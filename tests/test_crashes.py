@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from functools import partial
@@ -155,6 +156,28 @@ def test_stopped_server_answers_what_it_has_accepted(model):
         code, _ = server.stop()
     assert [status for status, _, _ in answers] == [200] * 7
     assert code == 0
+
+
+def test_stopped_server_answers_whom_the_kernel_has_let_in(model):
+    with (
+        serving(model, WORKERS="1", DEADLINE="60") as server,
+        contextlib.ExitStack() as open_sockets,
+    ):
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGSTOP)  # accepts nobody, and would close first when it goes on
+        socks = [open_sockets.enter_context(connect(server.url)) for _ in range(5)]
+        for sock in socks:
+            sock.sendall(request_of(body_of(SHORT)))
+        time.sleep(1.2)
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        time.sleep(0.1)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(socks[0].getpeername(), timeout=0.1)
+        os.kill(worker, signal.SIGCONT)
+        answers = [read_answer(sock) for sock in socks]
+        stopping.join()
+    assert [status for status, _, _ in answers] == [200] * 5
 
 
 def test_model_swapped_under_a_running_server_is_not_seen_before_a_restart(tmp_path):
