@@ -17,7 +17,8 @@ from serve import contract, labels
 from serve.errors import ContractError, UsageError
 from serve.folders import Listing, list_images
 
-PATIENT, LABEL, CONTROLS = "patient", "segmentation", "controls/imgs"
+PATIENT, CONTROL, LABEL = "patient", "control", "segmentation"
+CONTROLS = "controls/imgs"
 
 LARGEST = 10**8  # pixels; whether an image is too large is for the server to say
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.cases import PATIENT, Case
+from benchmarks.cases import CONTROL, PATIENT, Case
 from benchmarks.common import read_text
 from serve.errors import UsageError
 
@@ -34,7 +34,9 @@ def listed(given: str, cases: list[Case]) -> set[str]:
 
 def _check_known(names: set[str], cases: list[Case]) -> None:
     if missing := names - {case.name for case in cases}:
-        raise UsageError(f"{len(missing)} of those chosen not found, such as {min(missing)}")
+        raise UsageError(
+            f"{len(missing)} of those chosen are not in the data, such as {min(missing)}"
+        )
 
 
 def bare(text: str) -> str:
@@ -85,8 +87,9 @@ def in_fold(path: Path, fold: int, cases: list[Case], controls: set[str]) -> set
         ) from error
     if not names - controls:
         raise UsageError(f"{path} puts no patient into fold {fold}; it has {known}")
-    scored = {case.group for case in cases}
-    _check_known(names if "control" in scored else names - controls, cases)
+    if "control" not in {case.group for case in cases}:  # not scored
+        names = {name for name in names - controls if not name.startswith(f"{CONTROL}_")}
+    _check_known(names, cases)
     return names
 
 

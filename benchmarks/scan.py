@@ -96,7 +96,9 @@ def run_once(source: Path, out: Path, options: list[str]) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure; exit code 0 if both limits are kept, 1 if not, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scan", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scan", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="how often (default: 3)")
     parser.add_argument("--dicom", action="store_true", help="with DICOM results as well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")

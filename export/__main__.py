@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     files.write_together({out: content, checksum: f"{digest}  {out.name}\n"})
     print(f"check passed: {out}, {len(content) / 1e6:.1f} MB, sha256 {digest}")
     print(f"Dice {metadata['dice']}")
-    print(f"serve it: MODEL={out} gunicorn serve.app:app")
+    print(f"serve it: MODEL={out} {sys.executable} -m serve serve")
     return 0
 
 

@@ -3,8 +3,11 @@
 import signal
 import sys
 
-from scan.cli import main
+from serve import needs
 
 if __name__ == "__main__":
+    needs.check(".venv/bin/python", "serve", "numpy", "PIL", "flask", "onnxruntime")
+    from scan.cli import main
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
     sys.exit(main())

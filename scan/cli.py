@@ -29,8 +29,8 @@ deep), a ZIP of such, or a .nii or .nii.gz file in SUV.
 MORE = """\
 For each PET series there is a folder below DIR: mip.png (what the model gets),
 mask.png, overlay.png, report.json, report.html, and with --dicom mip.dcm (the
-projection in SUV) and mask.dcm (a DICOM segmentation of it). Nothing of it holds
-a name or an id of the patient. A series is done again only if its files, the
+projection in SUV) and mask.dcm (a DICOM segmentation of it). Without
+--dicom-patient nothing of it holds a name or an id. A series is done again only if its files, the
 model, the version or the options changed. What is refused writes nothing.
 
 --csv FILE gets a row for each series. See docs/own-scans.md for what the numbers
@@ -86,7 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dicom-patient",
         action="store_true",
-        help="with --dicom: copy name, id, birth date and sex of the patient into those two files, "
+        help="with --dicom: copy name, id, birth date and sex of the patient, id, accession number "
+        "and referring physician of the study into those two files, "
         "so that an archive files them with the scan (default: they are left empty)",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Do own projections have the training images' grey scale? `python -m scan.grey --help`."""
+"""Do own projections have the training images' grey scale?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scan.liver import liver_region
 from serve import files
 from serve.contract import ContractError, decode_png
 from serve.errors import UsageError
+from serve.folders import counted
 
 BINS = np.arange(0, 257, 4)
 
@@ -79,7 +80,7 @@ def figure(train: np.ndarray, own: np.ndarray) -> bytes:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print how the livers compare, and draw the histograms; 0, or 2 for wrong usage."""
+    """Print how the livers compare, and draw the histograms; 1 without livers, 2 on wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m scan.grey", description=__doc__)
     parser.add_argument(
         "--train", type=Path, required=True, metavar="DIR", help="training images, of controls"
@@ -103,14 +104,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {files.reason(error)}", file=sys.stderr)
         return 2
     for name, found, images in (("training", livers, names), ("own", own_livers, own_names)):
-        line = f"{name}: {len(images)} images, liver found in {len(found)}"
+        line = f"{name}: {counted(len(images), 'image')}, liver found in {len(found)}"
         if found:
             low, middle, high = np.percentile(found, [25, 50, 75])
             line += f", at {middle:.3f} of black (half of them {low:.3f} to {high:.3f})"
         print(line)
-    if livers and own_livers:
-        factor = float(np.median(own_livers) / np.median(livers))
-        print(f"to bring the livers together, multiply --suv-black by {factor:.2f}")
+    if not (livers and own_livers):
+        print("error: no livers to compare; are these the right images?", file=sys.stderr)
+        return 1
+    factor = float(np.median(own_livers) / np.median(livers))
+    print(f"to bring the livers together, multiply --suv-black by {factor:.2f}")
     return 0
 
 

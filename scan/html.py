@@ -27,7 +27,7 @@ thead th, td {{ text-align: right; }} tbody th {{ text-align: left; font-weight:
 .facts td {{ text-align: left; }} .warning {{ border-left: 4px solid #d80; padding-left: .8rem; }}
 footer {{ margin-top: 2rem; opacity: .8; }}
 </style></head><body>
-<h1>Tumour in a PET projection</h1>
+<h1>Tumour mask of a PET projection</h1>
 <main>
 <figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{alt}">
 <image width="{width}" height="{height}" href="data:image/png;base64,{picture}"/>{numbers}</svg>
@@ -94,7 +94,7 @@ def _totals(totals: dict) -> dict[str, str]:
 
 
 def _lesions(lesions: list[dict]) -> str:
-    heads = ["", "area, mm²", "SUV max", "SUV mean", "down, mm", "right, mm"]
+    heads = ["", "area, mm²", "SUV max", "SUV mean", "from top, mm", "from left, mm"]
     rows = []
     for lesion in lesions:
         down, right = lesion["centroid_mm"]

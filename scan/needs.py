@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 from serve.errors import UsageError
 
-INSTALL = "pip install -r requirements-scan.txt"
+INSTALL = f"{sys.executable} -m pip install -r requirements-scan.txt"
 
 
 def check(package: str, what_for: str) -> None:

@@ -104,7 +104,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Path], Path, Path | No
             raise UsageError(f"{source}: no such file or folder")
         sources.setdefault(source.resolve(), source)
     if arguments.dicom_patient and not arguments.dicom:
-        raise UsageError("--dicom-patient is of use with --dicom only")
+        raise UsageError("--dicom-patient is about the files of --dicom; add --dicom")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out} is no folder")
     if arguments.csv and arguments.csv.is_dir():
@@ -150,6 +150,9 @@ def _all(
                 fault = _failed(error, series.where, counts, progress)
                 yield row(number, "", None, series.uid, fault)
             else:
+                taken[series.name] = (
+                    "the same series of another source" if series.uid else "another file"
+                )
                 yield row(number, series.name, said)
 
 
@@ -162,10 +165,9 @@ def _one(
     counts: Counts,
     progress: Progress,
 ) -> dict:
-    if other := taken.get(series.name):
-        raise ScanError(f"its results would be those of {other}; choose another --out for it")
-    taken[series.name] = "the same series of another source" if series.uid else "another file"
     folder = out / series.name
+    if other := taken.get(series.name):
+        raise ScanError(f"{folder} holds the results of {other}; if it differs, use another --out")
     if said := done(folder, run_of(series, options, model)):
         counts.before += 1
         return said

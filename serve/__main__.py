@@ -2,7 +2,10 @@
 
 import sys
 
-from serve.cli import main
+from serve import needs
 
 if __name__ == "__main__":
+    needs.check(".venv/bin/python", "serve", "numpy", "PIL", "flask", "onnxruntime")
+    from serve.cli import main
+
     sys.exit(main())

@@ -136,7 +136,7 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
         response.headers["Server-Timing"] = str(stages)
         body_pixels = np.count_nonzero(pixels < BODY_BELOW)
         doubts = [*image.notes, share_warning(np.count_nonzero(mask), body_pixels)]
-        if warning := "; ".join(filter(None, doubts)):
+        if warning := " | ".join(filter(None, doubts)):
             record.note(warning=warning)
             response.headers["X-Warning"] = warning.encode("ascii", "replace").decode()
         if trained_on_hashes and contract.image_hash(pixels) in trained_on_hashes:

@@ -186,8 +186,8 @@ def _add_files(command: argparse.ArgumentParser) -> None:
         "--jobs",
         type=_positive,
         metavar="N",
-        help="images at once, each in a process of its own (default: one for each CPU; with "
-        "--url 2)",
+        help="images at once, each in a process of its own (default: one for each CPU, 2 where a "
+        "server is asked)",
     )
 
 

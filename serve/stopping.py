@@ -56,6 +56,7 @@ def announce(server: Any, seconds: int) -> None:
         _asked[0] = 1
         signal.signal(signal.SIGALRM, call_last)
         if seconds:
+            server.log.info("Asked to stop: still serving for %s s (DRAIN)", seconds)
             signal.alarm(seconds)
         else:
             call_last(sig, frame)

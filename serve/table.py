@@ -30,7 +30,7 @@ def row(outcome: Outcome, provenance: Provenance, shard: str) -> str:
         "image": outcome.task.image,
         "mask": outcome.task.mask,
         "fault": outcome.fault,
-        "warning": "; ".join(outcome.warnings),
+        "warning": " | ".join(outcome.warnings),
         "shard": shard,
     }
     if counted := outcome.measures:

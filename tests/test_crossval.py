@@ -1,5 +1,6 @@
 """All folds and seeds are trained, each once; what is done is not done again."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_what_is_done_is_kept_and_what_is_missing_is_trained(folder, capsys):
     assert path.stat().st_mtime_ns == before
     assert (folder / "runs/fold-0-seed-1/weights.safetensors").exists()
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith(f"next: python -m train.out_of_fold --weights {folder / 'runs/weights'}")
+    assert line.startswith(f"next: {sys.executable} -m train.out_of_fold --weights {folder}/runs")
 
 
 def test_what_was_interrupted_is_resumed(folder):

@@ -99,18 +99,24 @@ def test_proxy_with_tls_before_the_server(artifact, tmp_path):
         trusted = ssl.create_default_context(cafile=tmp_path / "fullchain.pem")
         trusted.check_hostname = False
 
-        def ask(port: int, path: str, source: str) -> bytes:
+        def ask(port: int, path: str, source: str, more: str = "") -> bytes:
             sock = socket.create_connection(("127.0.0.1", port), 10, source_address=(source, 0))
             if port == tls:
                 sock = trusted.wrap_socket(sock)
             with sock, sock.makefile("rb") as answer:
                 head = f"GET {path} HTTP/1.1\r\nHost: segmenter.example.org\r\n"
-                head += "X-Forwarded-For: 203.0.113.9\r\nConnection: close\r\n\r\n"
+                head += f"X-Forwarded-For: 203.0.113.9\r\nConnection: close\r\n{more}\r\n"
                 sock.sendall(head.encode())
                 return answer.read()
 
         assert b"200 OK" in ask(tls, "/api", "127.0.0.3")
-        assert b"404" in ask(tls, "/metrics", "127.0.0.3").splitlines()[0]
+        for path, more, status in (
+            ("/metrics", "", b"404"),
+            ("/predict", "Content-Length: 99999999\r\n", b"413"),
+        ):
+            head, _, body = ask(tls, path, "127.0.0.3", more).partition(b"\r\n\r\n")
+            assert status in head.splitlines()[0]
+            assert json.loads(body)["error"]["code"] == f"proxy_{status.decode()}"
         moved = ask(plain, "/api", "127.0.0.3")
         assert b"Location: https://segmenter.example.org/api" in moved
         wait(lambda: any('"path": "/api"' in line for line in server.log()))

@@ -911,7 +911,7 @@ def test_phone_has_the_picture_in_view_after_the_upload(page, tmp_path):
     page.resize(390, 844)
     page.open()
     drop = page.run("return document.querySelector('.drop').innerText").strip()
-    assert drop == "Choose images"
+    assert drop == "Choose PNG images"
     page.upload(*draw(tmp_path, 1, height=489), *draw(tmp_path, 2))
     page.wait_for(2)
     page.facts()

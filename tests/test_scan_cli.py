@@ -15,6 +15,7 @@ from PIL import Image
 
 pytest.importorskip("pydicom", reason="requirements-scan.txt is not installed")
 
+from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from scan import needs
@@ -358,7 +359,7 @@ def test_lossless_jpeg_is_read(tmp_path):
         (["nowhere", "--out", "out"], "nowhere: no such file or folder"),
         ([".", "--out", "file"], "is no folder"),
         ([".", "--out", "out", "--csv", "folder"], "is a folder"),
-        ([".", "--out", "out", "--dicom-patient"], "--dicom-patient is of use with --dicom only"),
+        ([".", "--out", "out", "--dicom-patient"], "add --dicom"),
         (["file", "--out", "out", "--csv", "file"], "would be written over"),
     ],
 )
@@ -416,6 +417,18 @@ def test_the_same_series_in_two_sources_is_done_once(tmp_path, capsys):
     assert main([str(study), str(study), "--out", out]) == 0
     assert main([str(study), str(tmp_path / "copy"), "--out", out]) == 1
     assert "the same series of another source" in capsys.readouterr().err
+
+
+def test_a_series_that_was_refused_is_done_from_another_source(tmp_path, capsys):
+    whole = write_series(tmp_path / "whole", suv=SMALL)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(whole, damaged)
+    for path in sorted(damaged.iterdir()):
+        header = dcmread(path)
+        del header.PatientWeight
+        header.save_as(path)
+    assert main([str(damaged), str(whole), "--out", str(tmp_path / "out")]) == 1
+    assert "1 series done, 0 were done before, 1 failed" in capsys.readouterr().out
 
 
 def test_a_disk_that_fails_leaves_no_half_result(tmp_path, capsys, monkeypatch):

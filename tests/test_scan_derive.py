@@ -10,6 +10,7 @@ pytest.importorskip("pydicom", reason="requirements-scan.txt is not installed")
 
 from scan import derive, grey
 from scan.geometry import COLUMN_MM, taps
+from serve import contract
 
 
 def synthetic(black: float, count: int = 6, noise: float = 0.25) -> list[np.ndarray]:
@@ -107,6 +108,19 @@ def test_grey_scales_are_compared(images, tmp_path, capsys):
     assert grey.main(command) == 0
     with Image.open(picture) as opened:
         assert opened.size == (700, 400)
+
+
+def test_grey_scales_without_livers_are_not_compared(tmp_path, capsys):
+    blank = np.full((300, 400), 255, np.uint8)
+    blank[:9, :9] = 200
+    for name in ("train", "own"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mip.png").write_bytes(contract.encode_png(blank))
+    command = ["--train", str(tmp_path / "train"), "--own", str(tmp_path / "own")]
+    assert grey.main(command) == 1
+    said = capsys.readouterr()
+    assert "own: 1 image, liver found in 0" in said.out
+    assert said.err == "error: no livers to compare; are these the right images?\n"
 
 
 def test_grey_never_writes_over_an_image_and_needs_images(images, tmp_path, capsys):

@@ -17,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     start = "weights to fine-tune; for all folds also a folder with fold-K.safetensors for each"
     parser.add_argument("--start-from", type=Path, metavar="PATH", help=start)
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=float, help="time budget; the schedule is fitted to it")
+    budget.add_argument("--minutes", type=float, help="time budget; fine-tune: 30")
     budget.add_argument("--steps", type=int, help="budget in steps, in place of --minutes")
     parser.add_argument("--config", choices=CONFIGURATIONS, help="training configuration")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: bfloat16 where fast")

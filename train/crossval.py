@@ -132,7 +132,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for folder, run in runs.items():
         name = f"fold-{run.fold}" + (f"-seed-{run.seed}" if run.seed else "")
         files.write(together / f"{name}.safetensors", (folder / checkpoint.WEIGHTS).read_bytes())
-    print(f"next: python -m train.out_of_fold --weights {together} --data DATA --out OUT")
+    print(f"next: {sys.executable} -m train.out_of_fold --weights {together} --data DATA --out OUT")
     return 0
 
 

@@ -191,7 +191,7 @@ def _run(arguments: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         fit(config, out, torch.device("cuda" if torch.cuda.is_available() else "cpu"), state)
     path, data = out / checkpoint.WEIGHTS, arguments.data or "DATA"
-    print(f"weights: {path}\nnext: python -m export --weights {path} --data {data}")
+    print(f"weights: {path}\nnext: {sys.executable} -m export --weights {path} --data {data}")
     return 0
 
 
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     def again() -> str:
         if not (arguments.out / checkpoint.CHECKPOINT).exists():
             return "start again"
-        return f"resume with: python -m train.fit --resume --out {arguments.out}"
+        return f"resume with: {sys.executable} -m train.fit --resume --out {arguments.out}"
 
     # Denormal weights and gradients slow a CPU down and change nothing.
     torch.set_flush_denormal(True)

@@ -193,8 +193,7 @@ def _run(arguments: argparse.Namespace) -> int:
     files.write(outputs[1], text)
     plots.froc_curve(content["froc"], outputs[2])
     print(text)
-    for path in outputs:
-        print(f"written: {path}")
+    print(*(f"written: {path}" for path in outputs), sep="\n")
     return 0
 
 

@@ -40,7 +40,7 @@ export async function predict(file, point, signal, busy) {
     seconds,
     modelSeconds: stage(headers.get("Server-Timing") ?? "", "run"),
     trainedOn: headers.get("X-Trained-On") === "true",
-    warning: sentence(headers.get("X-Warning") ?? ""),
+    warning: (headers.get("X-Warning") ?? "").split(" | ").map(sentence).join(" "),
   };
 }
 

@@ -1,0 +1,41 @@
+"""Commands in an environment that lacks their packages: one line, and no traceback."""
+
+import subprocess
+import sys
+import venv
+
+import pytest
+
+from tests.conftest import PROJECT
+
+COMMANDS = {
+    ("-m", "serve", "--version"): (".venv/bin/python", "serve"),
+    ("-m", "scan", "--help"): (".venv/bin/python", "serve"),
+    ("-m", "train.fit", "--help"): (".venv-dev/bin/python", "lint"),
+    ("-m", "export", "--help"): (".venv-dev/bin/python", "lint"),
+    ("benchmarks/latency.py", "--help"): (".venv-dev/bin/python", "lint"),
+}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_missing_package_is_one_line_that_says_what_to_do(bare, command):
+    done = subprocess.run([bare, *command], cwd=PROJECT, capture_output=True, text=True)
+    python, target = COMMANDS[command]
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: not installed in {bare.parent.parent}: numpy, ")
+    assert line.endswith(f"; use {python}, which `make {target}` makes")
+
+
+def test_with_all_packages_the_commands_begin():
+    for command in COMMANDS:
+        done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True)
+        assert done.returncode == 0, done.stderr
