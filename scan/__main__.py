@@ -6,7 +6,7 @@ import sys
 from serve import needs
 
 if __name__ == "__main__":
-    needs.check(".venv/bin/python", "serve", "numpy", "PIL", "flask", "onnxruntime")
+    needs.check(*needs.SERVING)
     from scan.cli import main
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C

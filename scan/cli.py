@@ -30,8 +30,9 @@ MORE = """\
 For each PET series there is a folder below DIR: mip.png (what the model gets),
 mask.png, overlay.png, report.json, report.html, and with --dicom mip.dcm (the
 projection in SUV) and mask.dcm (a DICOM segmentation of it). Without
---dicom-patient nothing of it holds a name or an id. A series is done again only if its files, the
-model, the version or the options changed. What is refused writes nothing.
+--dicom-patient nothing of it holds a name or an id. A series is done again only
+if its files, the model, the version or the options changed. What is refused
+writes nothing.
 
 --csv FILE gets a row for each series. See docs/own-scans.md for what the numbers
 mean: an area in a projection is no volume.

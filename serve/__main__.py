@@ -5,7 +5,7 @@ import sys
 from serve import needs
 
 if __name__ == "__main__":
-    needs.check(".venv/bin/python", "serve", "numpy", "PIL", "flask", "onnxruntime")
+    needs.check(*needs.SERVING)
     from serve.cli import main
 
     sys.exit(main())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
+SERVING = (".venv/bin/python", "serve", "numpy", "PIL", "flask", "onnxruntime")
+
 
 def check(python: str, target: str, *packages: str) -> None:
     """End with exit code 2 unless all packages are installed; `make target` makes that `python`."""

@@ -47,7 +47,8 @@ def test_what_is_done_is_kept_and_what_is_missing_is_trained(folder, capsys):
     assert path.stat().st_mtime_ns == before
     assert (folder / "runs/fold-0-seed-1/weights.safetensors").exists()
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith(f"next: {sys.executable} -m train.out_of_fold --weights {folder}/runs")
+    program = f"{sys.executable} -m train.out_of_fold"
+    assert line.startswith(f"next: {program} --weights {folder / 'runs/weights'}")
 
 
 def test_what_was_interrupted_is_resumed(folder):

@@ -359,7 +359,10 @@ def test_lossless_jpeg_is_read(tmp_path):
         (["nowhere", "--out", "out"], "nowhere: no such file or folder"),
         ([".", "--out", "file"], "is no folder"),
         ([".", "--out", "out", "--csv", "folder"], "is a folder"),
-        ([".", "--out", "out", "--dicom-patient"], "add --dicom"),
+        (
+            [".", "--out", "out", "--dicom-patient"],
+            "--dicom-patient is about the files of --dicom; add",
+        ),
         (["file", "--out", "out", "--csv", "file"], "would be written over"),
     ],
 )

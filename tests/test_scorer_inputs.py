@@ -217,7 +217,8 @@ def test_a_fold_whose_patients_are_not_all_there_is_refused(data, tmp_path, form
 
     control = data / "controls/imgs/control_000.png"
     control.rename(control.with_name("control_9.png"))
-    with pytest.raises(UsageError, match="not in the data, such as patient_001"):
+    words = "1 of those chosen are not in the data, such as patient_001"
+    with pytest.raises(UsageError, match=words):
         chosen(False)
     add_patient(data, "patient_001.png", "segmentation_001.png")
     assert chosen(False) == {"patient_000", "patient_001"}
