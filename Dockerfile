@@ -10,6 +10,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check -r requirements-serve
 
 COPY gunicorn.conf.py LICENSE ./
 COPY deploy/healthcheck.py deploy/
+COPY tumour_segmenter tumour_segmenter
 COPY serve serve
 COPY artifacts/model.onnx artifacts/model.onnx.sha256 artifacts/
 

@@ -1,6 +1,6 @@
 """Measures a running server from outside: how right it is (scorer) and how fast (latency)."""
 
-from serve import needs
+from tumour_segmenter import needs
 
 # The environment that serves has not all that measures.
 needs.check(".venv-dev/bin/python", "lint", "numpy", "PIL", "scipy", "tqdm")

@@ -33,16 +33,17 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 # isort: split
 
-from benchmarks import hostinfo, load
-from benchmarks.background import TIMEOUT, HealthProbe, Load, wait_until
+from benchmarks.asking import load
+from benchmarks.asking.background import TIMEOUT, HealthProbe, Load, wait_until
+from benchmarks.asking.load import Question
 from benchmarks.common import add_results_options, exit_code, positive, results_folder
-from benchmarks.limits import Limits, limited
-from benchmarks.load import Question
-from benchmarks.measure import WrongAnswer, learn
-from benchmarks.server import Server
-from serve import files
-from serve.folders import counted
-from serve.phantom import phantom
+from benchmarks.host import hostinfo
+from benchmarks.host.limits import Limits, limited
+from benchmarks.host.server import Server
+from benchmarks.timing.measure import WrongAnswer, learn
+from tumour_segmenter import files
+from tumour_segmenter.folders import counted
+from tumour_segmenter.phantom import phantom
 
 CLIENTS = 4
 SLOW = 200  # clients of each slow kind

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from serve import files
-from serve.errors import UsageError
+from tumour_segmenter import files
+from tumour_segmenter.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACKED, UNTRACKED = ROOT / "benchmarks" / "results", ROOT / "runs" / "benchmarks"

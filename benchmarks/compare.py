@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import interval, prepare, read_text
-from serve import files
-from serve.errors import UsageError
+from tumour_segmenter import files
+from tumour_segmenter.errors import UsageError
 
 
 def read(path: Path) -> dict[str, float]:

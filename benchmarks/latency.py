@@ -30,11 +30,13 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 from tqdm import tqdm
 
-from benchmarks import check, client, hostinfo, report
+from benchmarks.asking import client
 from benchmarks.common import add_results_options, exit_code, positive, results_folder
-from benchmarks.limits import limited
-from benchmarks.measure import FULL, QUICK, Plan, WrongAnswer, first_answer, measure, steps
-from benchmarks.server import Server
+from benchmarks.host import hostinfo
+from benchmarks.host.limits import limited
+from benchmarks.host.server import Server
+from benchmarks.timing import check, report
+from benchmarks.timing.measure import FULL, QUICK, Plan, WrongAnswer, first_answer, measure, steps
 
 INCONCLUSIVE = 3
 

@@ -33,14 +33,14 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 # isort: split
 
-from benchmarks import client, load
+from benchmarks.asking import client, load
 from benchmarks.common import UsageError, exit_code, percentile, positive
-from benchmarks.limits import Limits
-from benchmarks.measure import WrongAnswer, learn
-from benchmarks.server import PATIENCE, ROOT, Server
-from serve.folders import counted
-from serve.phantom import phantom
-from serve.settings import Settings, SettingsError
+from benchmarks.host.limits import Limits
+from benchmarks.host.server import PATIENCE, ROOT, Server
+from benchmarks.timing.measure import WrongAnswer, learn
+from tumour_segmenter.folders import counted
+from tumour_segmenter.phantom import phantom
+from tumour_segmenter.settings import Settings, SettingsError
 
 OURS, FASTAPI, LITSERVE = "ours", "FastAPI + uvicorn", "LitServe"
 PACKAGES = ["fastapi", "uvicorn", "litserve", "opencv-python-headless"]

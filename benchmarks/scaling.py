@@ -5,9 +5,10 @@
 
 First the model that MODEL names (default: the shipped one) on the largest image of the challenge's
 kind, 400×991, one thread a process, in rounds one after the other so that a slow minute meets all.
-Then `python -m serve predict` with the baseline on images of one pixel: there is next to nothing to
-compute, so the time is that of the driver; its memory is sampled meanwhile. The files lie in memory
-where there is room (/dev/shm): how long a disk takes to hold each mask safely is its own matter.
+Then `python -m tumour_segmenter predict` with the baseline on images of one pixel: there is next to
+nothing to compute, so the time is that of the driver; its memory is sampled meanwhile. The files
+lie in memory where there is room (/dev/shm): how long a disk takes to hold each mask safely is its
+own matter.
 
 Exit codes: 0 measured, 2 wrong usage or something failed, 130 interrupted.
 """
@@ -34,16 +35,17 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 import numpy as np
 
-from benchmarks import hostinfo
 from benchmarks.common import ROOT, add_results_options, exit_code, positive, results_folder
-from benchmarks.server import cpu_seconds, resident_mb
-from serve import batch, contract, files
-from serve.cpus import available_cpus
-from serve.errors import UsageError
-from serve.phantom import phantom
-from serve.segmenter import ArtifactError
-from serve.settings import Settings, SettingsError
-from serve.tasks import make_tasks
+from benchmarks.host import hostinfo
+from benchmarks.host.server import cpu_seconds, resident_mb
+from tumour_segmenter import contract, files
+from tumour_segmenter.cli import batch
+from tumour_segmenter.cli.tasks import make_tasks
+from tumour_segmenter.cpus import available_cpus
+from tumour_segmenter.errors import UsageError
+from tumour_segmenter.phantom import phantom
+from tumour_segmenter.segmenter import ArtifactError
+from tumour_segmenter.settings import Settings, SettingsError
 
 LARGEST = (991, 400)
 MEMORY, BLOCK = "/dev/shm", 4096
@@ -101,13 +103,13 @@ def rate(tasks: list, plan: batch.Plan, count: int) -> float:
 
 
 def driver(folder: Path, count: int, jobs: int) -> dict:
-    """Return what `python -m serve predict` needs for `count` images of one pixel."""
+    """Return what `python -m tumour_segmenter predict` needs for `count` images of one pixel."""
     source, out = folder / "tiny", folder / "tiny-masks"
     source.mkdir()
     data = contract.encode_png(np.zeros((1, 1), np.uint8))
     for number in range(count):
         (source / f"{number:07d}.png").write_bytes(data)
-    command = [sys.executable, "-m", "serve", "predict", source, "--out", out]
+    command = [sys.executable, "-m", "tumour_segmenter", "predict", source, "--out", out]
     command += ["--jobs", str(jobs), "--csv", folder / "tiny.csv"]
     environ = os.environ | {"MODEL": "baseline"}
     begin = time.perf_counter()

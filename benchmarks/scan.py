@@ -25,10 +25,10 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 import numpy as np
 
-from benchmarks import hostinfo
 from benchmarks.common import ROOT, UsageError, exit_code, prepare
-from serve import files
-from serve.phantom import volume
+from benchmarks.host import hostinfo
+from tumour_segmenter import files
+from tumour_segmenter.phantom import volume
 
 SLICES, SIZE = 326, 400
 MOST_SECONDS, MOST_GB = 15.0, 1.5
@@ -37,7 +37,7 @@ SLOPE = 0.001  # SUV for each stored step
 
 
 def write_series(folder: Path) -> None:
-    """Write the phantom of `serve.phantom` as a PET series in SUV, each slice 400 × 400."""
+    """Write the phantom of `phantom.volume` as a PET series in SUV, each slice 400 × 400."""
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 

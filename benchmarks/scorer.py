@@ -28,16 +28,18 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import client, compare, gallery
-from benchmarks.cases import Case, control_names, find_cases
-from benchmarks.choice import choose, in_fold, listed
+from benchmarks import compare
+from benchmarks.asking import client
+from benchmarks.asking.served import Served, served
 from benchmarks.common import exit_code, positive, prepare
-from benchmarks.scoring import FolderSource, Result, ServerSource, score
-from benchmarks.served import Served, served
-from benchmarks.summary import BASELINE_DICE, froc, summary, to_csv
-from serve import files
-from serve.errors import UsageError
-from serve.folders import counted
+from benchmarks.scoring import gallery
+from benchmarks.scoring.cases import Case, control_names, find_cases
+from benchmarks.scoring.choice import choose, in_fold, listed
+from benchmarks.scoring.score import FolderSource, Result, ServerSource, score
+from benchmarks.scoring.summary import BASELINE_DICE, froc, summary, to_csv
+from tumour_segmenter import files
+from tumour_segmenter.errors import UsageError
+from tumour_segmenter.folders import counted
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -31,14 +31,14 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import hostinfo
-from benchmarks.background import Load, Outcome
+from benchmarks.asking.background import Load, Outcome
 from benchmarks.common import add_results_options, exit_code, percentile, positive, results_folder
-from benchmarks.limits import Limits
-from benchmarks.measure import WrongAnswer, learn
-from benchmarks.server import Server
-from serve import files
-from serve.phantom import phantom
+from benchmarks.host import hostinfo
+from benchmarks.host.limits import Limits
+from benchmarks.host.server import Server
+from benchmarks.timing.measure import WrongAnswer, learn
+from tumour_segmenter import files
+from tumour_segmenter.phantom import phantom
 
 CLIENTS = 3
 SIZES = 60

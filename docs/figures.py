@@ -16,12 +16,12 @@ from PIL import Image
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from serve import files  # noqa: E402
-from serve.batch import draw_overlay  # noqa: E402
 from serve.page import EXAMPLES  # noqa: E402
-from serve.phantom import phantom  # noqa: E402
-from serve.segmenter import load_model  # noqa: E402
-from serve.settings import Settings  # noqa: E402
+from tumour_segmenter import files  # noqa: E402
+from tumour_segmenter.cli.batch import draw_overlay  # noqa: E402
+from tumour_segmenter.phantom import phantom  # noqa: E402
+from tumour_segmenter.segmenter import load_model  # noqa: E402
+from tumour_segmenter.settings import Settings  # noqa: E402
 
 COLUMNS = slice(80, 320)  # of the phantom; beside them is air
 BOX_WIDTH, BOX_HEIGHT, GAP, LINE = 172, 104, 24, 16

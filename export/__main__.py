@@ -18,9 +18,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from serve import files
-from serve.errors import UsageError
 from train import cli
+from tumour_segmenter import files
+from tumour_segmenter.errors import UsageError
 
 SUFFIX = ".onnx"
 
@@ -49,10 +49,10 @@ def _run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from export import check, describe, graph, int8
-    from serve.phantom import phantom
     from train import dataset
     from train.measured import load_members
     from train.segmentation import ensemble
+    from tumour_segmenter.phantom import phantom
 
     members = load_members(arguments.weights)
     read = [member.path for member in members]
@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     files.write_together({out: content, checksum: f"{digest}  {out.name}\n"})
     print(f"check passed: {out}, {len(content) / 1e6:.1f} MB, sha256 {digest}")
     print(f"Dice {metadata['dice']}")
-    print(f"serve it: MODEL={out} {sys.executable} -m serve serve")
+    print(f"serve it: MODEL={out} {sys.executable} -m tumour_segmenter serve")
     return 0
 
 

@@ -9,10 +9,10 @@ import onnxruntime
 import torch
 
 from export.graph import INPUT, OUTPUT, ExportError, PixelsToMask
-from serve import contract
-from serve.folders import counted
-from serve.phantom import phantom
 from train.dataset import Case
+from tumour_segmenter import contract
+from tumour_segmenter.folders import counted
+from tumour_segmenter.phantom import phantom
 
 SIZES = ((1, 1), (1, 400), (64, 64), (98, 131), (426, 400), (489, 400), (991, 400))  # phantoms
 MOST_FLIPPED = 1e-4  # share of a phantom's pixels, by rounding right at the threshold; or one

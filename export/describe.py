@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.graph import OPSET
-from serve import __version__, files
 from train.dataset import Case
 from train.measured import Measured, Member, Unseen
 from train.operating_point import Calibration
 from train.results_page import dice_text
 from train.weights import source_commit
+from tumour_segmenter import __version__, files
 
 NAME = "efficientnet-lite0-unet"
 FIGURES = {"minimum_probability", "dice", "dice_standard_error"}
@@ -92,7 +92,7 @@ def metadata(members: Sequence[Member], points: Points, name: str, source: str) 
     return {
         "name": f"{NAME}-x{len(members)}-int8" if several else f"{NAME}-int8",
         "version": __version__,
-        "source_commit": source_commit("export", "train", "serve"),
+        "source_commit": source_commit("export", "train", "tumour_segmenter"),
         "training_commit": facts("training_commit"),
         "data_fingerprint": facts("data_fingerprint"),
         "members": json.dumps([member.identity for member in members]),

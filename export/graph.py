@@ -17,10 +17,10 @@ from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_help
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from serve.phantom import phantom
 from train.network import UNet
 from train.operating_point import Calibration, mask
 from train.segmentation import AIR, Segmentation, full_resolution
+from tumour_segmenter.phantom import phantom
 
 OPSET = 20
 INPUT, OUTPUT, MINIMUM = "pixels", "mask", "minimum_probability"

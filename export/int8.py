@@ -16,8 +16,8 @@ from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from export.graph import INPUT, MINIMUM
-from serve.phantom import phantom
 from train.dataset import Case
+from tumour_segmenter.phantom import phantom
 
 QUANTISED = ("Conv", "Add", "Concat", "Resize", "Clip")
 FIRST_IN_FLOAT = 3

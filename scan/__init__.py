@@ -3,4 +3,4 @@
 `python -m scan SOURCE ... --out DIR`; see docs/own-scans.md.
 """
 
-import serve  # noqa: F401  (switches onnxruntime's telemetry off before anything imports it)
+import tumour_segmenter  # noqa: F401  (switches onnxruntime's telemetry off before anything imports it)

@@ -3,11 +3,11 @@
 import signal
 import sys
 
-from serve import needs
+from tumour_segmenter import needs
 
 if __name__ == "__main__":
     needs.check(*needs.SERVING)
-    from scan.cli import main
+    from .cli import main
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
     sys.exit(main())

@@ -7,15 +7,16 @@ import math
 import sys
 from pathlib import Path
 
-import serve
-from scan import needs
-from scan.errors import ScanError
-from scan.geometry import SUV_BLACK
-from scan.times import parse_given
-from serve.errors import UsageError
-from serve.segmenter import ArtifactError
-from serve.settings import SettingsError
-from serve.shards import HELP as SHARD_HELP
+import tumour_segmenter
+from tumour_segmenter.cli.shards import HELP as SHARD_HELP
+from tumour_segmenter.errors import UsageError
+from tumour_segmenter.segmenter import ArtifactError
+from tumour_segmenter.settings import SettingsError
+
+from . import needs
+from .errors import ScanError
+from .geometry import SUV_BLACK
+from .times import parse_given
 
 ABOUT = """\
 Turn PET series into the projection that the model was trained on, mark the
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             needs.check("nibabel", "reading NIfTI")
         if arguments.dicom:
             needs.check("highdicom", "--dicom")
-        from scan.run import run  # only now, for it imports those packages
+        from .run import run  # only now, for it imports those packages
 
         return run(arguments)
     except (UsageError, ArtifactError, SettingsError) as error:
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=serve.__version__)
+    parser.add_argument("--version", action="version", version=tumour_segmenter.__version__)
     parser.add_argument(
         "sources", nargs="+", type=Path, metavar="SOURCE", help="folder, ZIP or NIfTI file"
     )

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scan.geometry import COLUMN_MM, ROW_MM, taps
-from scan.liver import liver_region
-from serve.contract import decode_png
-from serve.errors import UsageError
-from serve.folders import list_images
+from tumour_segmenter.contract import decode_png
+from tumour_segmenter.errors import UsageError
+from tumour_segmenter.folders import list_images
+
+from .geometry import COLUMN_MM, ROW_MM, taps
+from .liver import liver_region
 
 SLICE_MM = 3.0
 # Mean SUV of a healthy liver an hour after the injection of FDG: studies report 2.0 to 2.5.

@@ -10,10 +10,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from scan.errors import ScanError, first_line, tag
-from scan.source import File, Series
-from scan.suv import Given, Suv, suv_of
-from scan.volume import Volume, check_size, check_values
+from .errors import ScanError, first_line, tag
+from .source import File, Series
+from .suv import Given, Suv, suv_of
+from .volume import Volume, check_size, check_values
 
 EVEN = 0.05  # of the distance between slices, by which one may be off
 SAME_PLACE = 0.01  # mm

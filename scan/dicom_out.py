@@ -10,15 +10,16 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-import serve
-from scan.geometry import COLUMN_MM, ROW_MM, column_places
-from scan.mip import Projection
-from scan.options import Options
-from scan.privacy import identifiers, without
-from scan.report import NOT_MEDICAL
-from scan.source import PET
-from scan.suv import Suv
-from scan.volume import Upright
+import tumour_segmenter
+
+from .geometry import COLUMN_MM, ROW_MM, column_places
+from .mip import Projection
+from .options import Options
+from .privacy import identifiers, without
+from .report import NOT_MEDICAL
+from .source import PET
+from .suv import Suv
+from .volume import Upright
 
 MAKER, PRODUCT = "tumour-segmenter", "scan"
 HIGHEST = 65_535
@@ -78,7 +79,7 @@ def projection(
     image.BodyPartExamined = "WHOLEBODY"
     image.SeriesDescription = "Maximum intensity projection"
     image.Manufacturer, image.ManufacturerModelName = MAKER, PRODUCT
-    image.SoftwareVersions = serve.__version__
+    image.SoftwareVersions = tumour_segmenter.__version__
     image.ImageType = ["DERIVED", "PRIMARY"]
     image.DerivationDescription = (
         "maximum from anterior to posterior, resampled to 2.036 x 2 mm, SUV. " + NOT_MEDICAL
@@ -214,7 +215,7 @@ def segmentation(image: FileDataset, mask: np.ndarray, model: dict[str, str | No
         instance_number=1,
         manufacturer=MAKER,
         manufacturer_model_name=PRODUCT,
-        software_versions=serve.__version__,
+        software_versions=tumour_segmenter.__version__,
         device_serial_number=(model["hash"] or "none")[:16],
         content_label="TUMOUR",
         content_description=NOT_MEDICAL,
@@ -225,7 +226,9 @@ def segmentation(image: FileDataset, mask: np.ndarray, model: dict[str, str | No
 
 def _uid(what: str, series: str, content: bytes) -> str:
     """A UID (2.25, from a hash) that is the same for the same content."""
-    hashed = hashlib.sha256(f"{what} {series} {serve.__version__} ".encode() + content).digest()
+    hashed = hashlib.sha256(
+        f"{what} {series} {tumour_segmenter.__version__} ".encode() + content
+    ).digest()
     return f"2.25.{int.from_bytes(hashed[:16], 'big')}"
 
 

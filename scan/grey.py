@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from scan.derive import AIR, SATURATED
-from scan.geometry import COLUMN_MM, ROW_MM
-from scan.liver import liver_region
-from serve import files
-from serve.contract import ContractError, decode_png
-from serve.errors import UsageError
-from serve.folders import counted
+from tumour_segmenter import files
+from tumour_segmenter.contract import ContractError, decode_png
+from tumour_segmenter.errors import UsageError
+from tumour_segmenter.folders import counted
+
+from .derive import AIR, SATURATED
+from .geometry import COLUMN_MM, ROW_MM
+from .liver import liver_region
 
 BINS = np.arange(0, 257, 4)
 

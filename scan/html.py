@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from html import escape
 
-from scan.report import NOT_MEDICAL
+from .report import NOT_MEDICAL
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -8,8 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
-from scan.mip import Projection
-from scan.volume import Upright
+from .mip import Projection
+from .volume import Upright
 
 
 @dataclass(frozen=True)

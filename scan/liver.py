@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scan.mip import Projection
+from .mip import Projection
 
 LIVER_MM = 48
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scan.errors import ScanError
-from scan.geometry import COLUMN_MM, ROW_MM, Taps, column_taps, row_taps
-from scan.volume import Upright
-from serve.contract import MAX_PIXELS
+from tumour_segmenter.contract import MAX_PIXELS
+
+from .errors import ScanError
+from .geometry import COLUMN_MM, ROW_MM, Taps, column_taps, row_taps
+from .volume import Upright
 
 BODY_SUV = 0.3  # more is body rather than air
 LEAST_OUTSIDE = 20  # pixels of body outside the image that are worth a warning

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from serve.cpus import available_cpus
-from serve.segmenter import Baseline, Segmenter, check_option, load_model
-from serve.settings import Settings
+from tumour_segmenter.cpus import available_cpus
+from tumour_segmenter.segmenter import Baseline, Segmenter, check_option, load_model
+from tumour_segmenter.settings import Settings
 
 
 class Model:

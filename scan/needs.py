@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-from serve.errors import UsageError
+from tumour_segmenter.errors import UsageError
 
 INSTALL = f"{sys.executable} -m pip install -r requirements-scan.txt"
 

@@ -6,10 +6,10 @@ import zlib
 
 import numpy as np
 
-from scan.errors import ScanError
-from scan.source import Series
-from scan.suv import Given, Suv
-from scan.volume import Volume, check_size, check_values
+from .errors import ScanError
+from .source import Series
+from .suv import Given, Suv
+from .volume import Volume, check_size, check_values
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

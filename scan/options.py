@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from scan.geometry import SUV_BLACK
-from scan.suv import Given
+from .geometry import SUV_BLACK
+from .suv import Given
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from scan.lesions import Lesion, largest_distance
-from scan.mip import Projection
-from scan.privacy import identifiers, without
-from scan.suv import Suv
-from scan.times import text_of
-from scan.volume import Upright
+from .lesions import Lesion, largest_distance
+from .mip import Projection
+from .privacy import identifiers, without
+from .suv import Suv
+from .times import text_of
+from .volume import Upright
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

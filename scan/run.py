@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scan.errors import ScanError, first_line
-from scan.model import Model
-from scan.options import Options
-from scan.progress import Progress
-from scan.report import row, table
-from scan.source import Series, find, find_loose, is_loose
-from scan.suv import Given
-from scan.work import done, process, run_of
-from serve import files
-from serve.errors import UsageError
-from serve.shards import Shard, parse
+from tumour_segmenter import files
+from tumour_segmenter.cli.shards import Shard, parse
+from tumour_segmenter.errors import UsageError
+
+from .errors import ScanError, first_line
+from .model import Model
+from .options import Options
+from .progress import Progress
+from .report import row, table
+from .source import Series, find, find_loose, is_loose
+from .suv import Given
+from .work import done, process, run_of
 
 
 @dataclass

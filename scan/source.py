@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from scan.errors import ScanError, tag
+from .errors import ScanError, tag
 
 PET = "1.2.840.10008.5.1.4.1.1.128"
 MULTI_FRAME = {

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 
 from pydicom.dataset import Dataset
 
-from scan.errors import ScanError, tag
-from scan.times import joined, parse_datetime, parse_time, text_of, zone_of
+from .errors import ScanError, tag
+from .times import joined, parse_datetime, parse_time, text_of, zone_of
 
 F18_HALF_LIFE = 6586.2  # seconds
 LONGEST_UPTAKE = 10  # half-lives between injection and scan; more is a wrong date

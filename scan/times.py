@@ -6,7 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from scan.errors import ScanError
+from .errors import ScanError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from scan.liver import liver_suv
-from scan.mip import Projection
-from scan.suv import F18_HALF_LIFE, Suv, tracer
-from scan.times import text_of
-from scan.volume import Upright
+from .liver import liver_suv
+from .mip import Projection
+from .suv import F18_HALF_LIFE, Suv, tracer
+from .times import text_of
+from .volume import Upright
 
 UPTAKE_MINUTES = (45, 120)
 MBQ_PER_KG = (1.5, 10)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scan.errors import ScanError
+from .errors import ScanError
 
 MOST_OBLIQUE = 5.0  # degrees between an axis of the volume and an axis of the patient
 SHEARED = 0.01  # cosine of the angle between two axes of the volume, from which it is tilted

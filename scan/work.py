@@ -13,20 +13,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import serve
-from scan import dicom_in, html, nifti_in
-from scan.errors import ScanError
-from scan.lesions import measure
-from scan.mip import Projection, project
-from scan.model import Model
-from scan.options import Options
-from scan.report import report
-from scan.source import Series
-from scan.usual import warnings_of
-from scan.volume import upright
-from serve import files
-from serve.batch import draw_overlay
-from serve.contract import encode_png
+import tumour_segmenter
+from tumour_segmenter import files
+from tumour_segmenter.cli.batch import draw_overlay
+from tumour_segmenter.contract import encode_png
+
+from . import dicom_in, html, nifti_in
+from .errors import ScanError
+from .lesions import measure
+from .mip import Projection, project
+from .model import Model
+from .options import Options
+from .report import report
+from .source import Series
+from .usual import warnings_of
+from .volume import upright
 
 REPORT = "report.json"
 ALWAYS = ["mip.png", "mask.png", "overlay.png", "report.html"]
@@ -36,7 +37,7 @@ DICOM = ["mip.dcm", "mask.dcm"]
 def run_of(series: Series, options: Options, model: Model) -> dict:
     """Return what a report must have been made from, not to be made again."""
     return {
-        "version": serve.__version__,
+        "version": tumour_segmenter.__version__,
         "model": model.as_json(),
         "source": series.fingerprint,
         "options": options.as_json(),
@@ -83,7 +84,7 @@ def process(
     said["run"] = run
     contents = _contents(said, view, mask)
     if options.dicom:
-        from scan import dicom_out
+        from . import dicom_out
 
         contents |= dicom_out.make(headers, suv, body, view, mask, model.as_json(), options)
     _write(folder, contents)

@@ -23,22 +23,24 @@ from werkzeug.exceptions import (
     Unauthorized,
 )
 
-from serve import STARTED, __version__, contract, guard, loop, metrics, record, stopping
-from serve.body import BUDGET, Budget, Intake
-from serve.contract import ContractError
-from serve.measure import BODY_BELOW, share_warning
-from serve.page import page
-from serve.phantom import phantom
-from serve.queue import Overloaded, Queue
-from serve.segmenter import (
+from tumour_segmenter import __version__, contract
+from tumour_segmenter.contract import ContractError
+from tumour_segmenter.measure import BODY_BELOW, share_warning
+from tumour_segmenter.phantom import phantom
+from tumour_segmenter.segmenter import (
     ArtifactError,
     Baseline,
     Segmenter,
     check_operating_point,
     read_checked,
 )
-from serve.settings import Settings, SettingsError, configuration
-from serve.speaker import Speaker
+from tumour_segmenter.settings import PROJECT, Settings, SettingsError
+
+from . import STARTED, guard, loop, metrics, record, stopping
+from .body import BUDGET, Budget, Intake
+from .page import page
+from .queue import Overloaded, Queue
+from .speaker import Speaker
 
 # gunicorn's exit code for an app that cannot be loaded: it stops instead of trying for ever.
 APP_LOAD_ERROR = 4
@@ -252,7 +254,7 @@ def _app(pid: int) -> Flask:
         if "gunicorn.arbiter" in sys.modules and not configured:
             raise SettingsError(
                 "gunicorn was started without its configuration; start it with "
-                f"gunicorn -c {shlex.quote(str(configuration()))} serve.app:app"
+                f"gunicorn -c {_configuration()} {__name__}:app"
             )
         return create_app(model=served_model())
     except (SettingsError, ArtifactError) as error:
@@ -260,6 +262,12 @@ def _app(pid: int) -> Flask:
             _wait_for_stop()
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(APP_LOAD_ERROR)
+
+
+def _configuration() -> str:
+    """Return what gunicorn's option -c takes: the project's file, or the installed module."""
+    file = PROJECT / "gunicorn.conf.py"
+    return shlex.quote(str(file)) if file.is_file() else f"python:{__package__}.gunicorn_config"
 
 
 def _wait_for_stop() -> None:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from flask import request
 from werkzeug.exceptions import BadRequest, LengthRequired, RequestTimeout
 
-from serve import loop
-from serve.contract import ContractError
-from serve.queue import Overloaded, Queue, Slot
-from serve.record import Stages, began
+from tumour_segmenter.contract import ContractError
+
+from . import loop
+from .queue import Overloaded, Queue, Slot
+from .record import Stages, began
 
 EXPECTED = '{"img": "<base64 PNG>"}'
 PIECE = 2**20

@@ -14,9 +14,10 @@ from importlib.util import find_spec
 
 from flask import Flask, Response, request
 
-from serve.queue import Queue
-from serve.record import began
-from serve.settings import SettingsError
+from tumour_segmenter.settings import SettingsError
+
+from .queue import Queue
+from .record import began
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 9, 10)

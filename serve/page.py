@@ -10,10 +10,11 @@ from functools import lru_cache
 import numpy as np
 from flask import Blueprint, Response, abort, current_app, jsonify
 
-from serve import contract
-from serve.labels import decode_label
-from serve.phantom import phantom
-from serve.record import Stages
+from tumour_segmenter import contract
+from tumour_segmenter.labels import decode_label
+from tumour_segmenter.phantom import phantom
+
+from .record import Stages
 
 # What `phantom` draws for examples 1, 2 and 3: a trunk, a trunk without a tumour, a whole body.
 EXAMPLES = (

@@ -9,8 +9,8 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
-from serve import loop
-from serve.queue import Queue
+from . import loop
+from .queue import Queue
 
 # A byte a worker, which gunicorn's master shares with those that it forks: 0 for none, else one
 # more than it has in flight. Two workers that meet in a byte would only be shared out less well.

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from benchmarks.limits import Limits
-from benchmarks.server import Server
+from benchmarks.host.limits import Limits
+from benchmarks.host.server import Server
 from serve.app import create_app
-from serve.settings import Settings, shipped_model
+from tumour_segmenter.settings import Settings, shipped_model
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHIPPED = shipped_model()

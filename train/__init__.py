@@ -1,5 +1,5 @@
 """Training: torch, folds, augmentation, loss. Nothing of the serving side imports it."""
 
-from serve import needs
+from tumour_segmenter import needs
 
 needs.check(".venv-dev/bin/python", "lint", "numpy", "scipy", "torch", "safetensors", "onnx")

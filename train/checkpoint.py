@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from serve import files
+from tumour_segmenter import files
 
 CHECKPOINT, WEIGHTS = "last.pt", "weights.safetensors"  # while a run trains, and once it is done
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from serve import files
-from serve.errors import UsageError
 from train.config import CONFIGURATIONS, PRECISIONS
+from tumour_segmenter import files
+from tumour_segmenter.errors import UsageError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

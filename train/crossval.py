@@ -17,10 +17,10 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from serve import files
 from train import checkpoint, cli, dataset, fit, weights
 from train.config import Config
 from train.progress import Progress
+from tumour_segmenter import files
 
 LOG = "fit.log"
 POLL = 0.5  # seconds

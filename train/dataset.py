@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from serve import contract
-from serve.folders import Listing, list_images
-from serve.labels import decode_label
 from train.progress import over
+from tumour_segmenter import contract
+from tumour_segmenter.folders import Listing, list_images
+from tumour_segmenter.labels import decode_label
 
 FOLDS = 5
 MOST_FAULTS_SHOWN = 10

@@ -17,8 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from serve import contract, files
-from serve.errors import UsageError
 from train import augment, canonical, checkpoint, cli, dataset, detail, plots, pretrained, weights
 from train.batches import Batches
 from train.config import Config
@@ -28,6 +26,8 @@ from train.optimiser import average_of, bce_and_dice, learning_rate_at, optimise
 from train.progress import Progress, over
 from train.segmentation import Segmentation
 from train.synthesis import Donor
+from tumour_segmenter import contract, files
+from tumour_segmenter.errors import UsageError
 
 LONGEST_EPOCH = 600.0  # seconds, as what came after an epoch's checkpoint is lost in a stopped run
 OF_THIS_MACHINE = ("data", "start_from")  # paths; hashes among the facts identify what was there
@@ -80,7 +80,7 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
             "fold": str(config.fold),
             "seed": str(config.seed),
             "data_fingerprint": data_hash,
-            "training_commit": weights.source_commit("train", "serve"),
+            "training_commit": weights.source_commit("train", "tumour_segmenter"),
             "trained_on": json.dumps(sorted(trained_on)),
             "settings": json.dumps(settings | {"by_slices": by_slices}),
         }

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from serve import contract
 from train import dataset, operating_point, weights
 from train.dataset import Case
 from train.operating_point import DEFAULT, SPECIFICITY, Calibration, Histograms
@@ -16,6 +15,7 @@ from train.progress import over
 from train.robustness import VARIANTS
 from train.segmentation import Segmentation, ensemble
 from train.weights import Weights, sha256
+from tumour_segmenter import contract
 
 FEWEST_CONTROLS = 10  # with fewer there is only the operating point that needs none
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from serve import __version__, contract, files
 from train import cli, dataset, plots, results_page
 from train.dataset import FOLDS, Case
 from train.lesion_metrics import FAILURE, hausdorff, lesions
 from train.measured import Measured, Unseen, load_members, mean_and_error
 from train.weights import source_commit
+from tumour_segmenter import __version__, contract, files
 
 SIZES = {0: "below 50", 50: "50 to 199", 200: "200 to 999", 1000: "1000 and more"}
 """Groups of lesions by their fewest pixels."""
@@ -130,7 +130,7 @@ def collect(measured: Measured, fingerprint: str) -> dict:
     at = {str(threshold): measured.above(threshold) for threshold in THRESHOLDS}
     return {
         "version": __version__,
-        "measuring_commit": source_commit("train", "serve"),
+        "measuring_commit": source_commit("train", "tumour_segmenter"),
         "data_fingerprint": fingerprint,
         "members": [member.identity for member in measured.unseen.members],
         "calibration": vars(measured.points.calibration),

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from serve.files import replacing
 from train.dataset import Case
+from tumour_segmenter.files import replacing
 
 COLOURS = (0, 160, 60), (220, 40, 40), (40, 80, 230)  # of true positives, false ones, negatives
 PREVIEWS = 8

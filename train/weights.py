@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from serve import files
 from train.canonical import Upright
 from train.network import UNet
+from tumour_segmenter import files
 
 PROJECT = Path(__file__).resolve().parent.parent
 UPRIGHT = "upright"  # name of the tensor that the network's Upright needs

@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
-from serve import batch
-from serve.errors import UsageError
-from serve.segmenter import ArtifactError
-from serve.settings import Settings, SettingsError
+from tumour_segmenter.cli import batch
+from tumour_segmenter.errors import UsageError
+from tumour_segmenter.segmenter import ArtifactError
+from tumour_segmenter.settings import Settings, SettingsError
 
 try:
     import pyarrow as pa
@@ -54,7 +54,7 @@ MORE = """\
 One process a core runs the model on one thread. After an interruption the same
 command goes on where it ended; images are done again if they or the model
 changed. A node that dies costs time, no image. The model is chosen as for
-python -m serve predict: MODEL and MAX_PIXELS.
+python -m tumour_segmenter predict: MODEL and MAX_PIXELS.
 
 exit codes:
   0    every image has its mask
@@ -197,7 +197,7 @@ def connected(address: str, model: Path | None) -> Iterator[None]:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with TemporaryDirectory() as temporary:
-        code = [PROJECT / "serve", PROJECT / "deploy"]
+        code = [PROJECT / "tumour_segmenter", PROJECT / "deploy"]
         if model:
             code.append(Path(temporary, MODEL_FOLDER))
             code[-1].mkdir()

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
-from serve import files
-from serve.errors import UsageError
-from serve.folders import APPLE, FOLDERS, HIDDEN, OTHERS, Listing
+from tumour_segmenter import files
+from tumour_segmenter.errors import UsageError
+from tumour_segmenter.folders import APPLE, FOLDERS, HIDDEN, OTHERS, Listing
 
 SCHEMES = ("s3", "gs", "gcs", "file")
 
@@ -78,7 +78,7 @@ class Place:
 def list_images(source: Place) -> tuple[dict[str, fs.FileInfo], Listing]:
     """Return name -> what is known of each PNG file in `source`, and what is ignored and why.
 
-    The rules are those of `serve.folders`. Raises `UsageError` if there is none.
+    The rules are those of `tumour_segmenter.folders`. Raises `UsageError` if there is none.
     """
     images: dict[str, fs.FileInfo] = {}
     listing = Listing()

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from deploy.ray.storage import Place
-from serve.tasks import Provenance
+from tumour_segmenter.cli.tasks import Provenance
 
 TABLE, PARTS = "table.parquet", "table-parts"
 SCHEMA = pa.schema(

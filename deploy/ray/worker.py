@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from deploy.ray import table
 from deploy.ray.storage import Place, first_line
-from serve import contract
-from serve.measure import measure
-from serve.segmenter import Baseline, Segmenter
-from serve.tasks import Provenance, Task, add_record
+from tumour_segmenter import contract
+from tumour_segmenter.cli.tasks import Provenance, Task, add_record
+from tumour_segmenter.measure import measure
+from tumour_segmenter.segmenter import Baseline, Segmenter
 
 # The folder, sent to the nodes beside the code, that holds the model file and its checksum.
 MODEL_FOLDER = "tumour_segmenter_model"

@@ -1,0 +1,207 @@
+"""Workers that die, hang, stop and start again, under load: who loses what."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+
+from benchmarks.asking import client
+from tests.conftest import write_artifact
+from tests.support.serving import body_of, connect, post, read_answer, request_of, serving, together
+from tests.support.slow_model import lasting, write_slow_artifact
+
+SHORT = lasting(215)  # some 40 ms
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_slow_artifact(tmp_path_factory.mktemp("slow") / "model.onnx")
+
+
+class Load:
+    """Clients that ask one after the other until they are stopped; what they got is in `got`."""
+
+    def __init__(self, url: str, clients: int) -> None:
+        self.url, self.got, self._stop = url, [], threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def _next(self) -> str | None:
+        """The server that the next request goes to, None while there is none."""
+        return self.url
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            if not (url := self._next()):
+                time.sleep(0.01)
+                continue
+            try:
+                self.got.append(str(post(url, SHORT, timeout=20).status))
+            except client.Unanswered as error:
+                self.got.append(str(error))
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, count: int) -> None:
+        wait(lambda: len(self.got) >= count)
+
+
+def wait(done, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_killed_worker_loses_only_what_it_had_in_flight(model):
+    with serving(model, WORKERS="2") as server, Load(server.url, 3) as load:
+        for kill in range(3):
+            load.wait_for(10 * (kill + 1))
+            before = server.workers()
+            os.kill(before[0], signal.SIGKILL)
+            wait(lambda before=before: len(set(server.workers()) | set(before)) == 3)
+        load.wait_for(50)
+    lost = [got for got in load.got if got != "200"]
+    assert len(lost) <= 3 * 3  # each client can have had one question with each dead worker
+
+
+def test_worker_that_hangs_is_replaced(model):
+    with serving(model, WORKERS="2") as server:
+        wait(lambda: len(server.ready_workers()) == 2)
+        before = server.workers()
+        os.kill(before[0], signal.SIGSTOP)
+        wait(lambda: before[0] not in server.workers() and len(server.workers()) == 2)
+        assert before[1] in server.workers()
+        assert post(server.url, SHORT).status == 200
+
+
+def test_image_that_hangs_ends_its_worker_and_loses_nothing(monkeypatch):
+    monkeypatch.setattr("benchmarks.host.server.COMMAND", ["gunicorn", "tests.support.hanging:app"])
+    with serving("baseline", WORKERS="1", DEADLINE="3") as server:
+        (before,) = server.workers()
+        black, white = np.zeros((9, 9), np.uint8), np.full((9, 9), 255, np.uint8)
+        hanging, *others = together(
+            partial(post, server.url, black, 60),
+            *[lambda: (time.sleep(1), post(server.url, white, 60))[1]] * 3,
+            lambda: (time.sleep(1), client.ask(server.url, "/healthz/ready", None, 60))[1],
+        )
+        assert hanging.status == 503
+        assert [reply.status for reply in others] == [503, 503, 503, 200]
+        wait(lambda: server.ready_workers() not in ([], [before]))
+        assert post(server.url, white).status == 200
+        assert any("hangs in the model" in line for line in server.log())
+
+
+def test_idle_connections_do_not_hold_up_the_end(model):
+    with (
+        serving(model, WORKERS="1", DEADLINE="60") as server,
+        connect(server.url) as kept,
+        connect(server.url),  # one that never asked anything
+    ):
+        kept.sendall(b"GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(kept)[1]["connection"] == "keep-alive"
+        code, seconds = server.stop()
+    assert code == 0
+    assert seconds < 30
+
+
+def test_worker_that_was_asked_and_answers_is_left_alone(model):
+    with serving(model, WORKERS="1") as server:
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGABRT)  # what the master asks with
+        assert post(server.url, SHORT).status == 200
+        time.sleep(1.5)
+        assert server.workers() == [worker]
+
+
+def test_recycled_workers_lose_nothing(model, monkeypatch):
+    recycle = "--max-requests 5 --max-requests-jitter 5"
+    with serving(model, WORKERS="2", GUNICORN_CMD_ARGS=recycle) as server:
+        first = server.workers()
+        with Load(server.url, 3) as load:
+            load.wait_for(60)
+        assert not set(first) & set(server.workers())
+    assert set(load.got) == {"200"}
+
+
+def test_stopped_server_answers_what_it_has_accepted(model):
+    whole = request_of(body_of(lasting(200)))
+    with (
+        serving(model, WORKERS="2", DEADLINE="60") as server,
+        contextlib.ExitStack() as open_sockets,
+    ):
+        socks = [open_sockets.enter_context(connect(server.url)) for _ in range(7)]
+        for sock in socks[1:]:
+            sock.sendall(whole)
+        socks[0].sendall(whole[:-9])  # still on its way
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        time.sleep(0.3)
+        socks[0].sendall(whole[-9:])
+        answers = [read_answer(sock) for sock in socks]
+        stopping.join()
+        code, _ = server.stop()
+    assert [status for status, _, _ in answers] == [200] * 7
+    assert code == 0
+
+
+def test_stopped_server_answers_whom_the_kernel_has_let_in(model):
+    with (
+        serving(model, WORKERS="1", DEADLINE="60") as server,
+        contextlib.ExitStack() as open_sockets,
+    ):
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGSTOP)  # accepts nobody, and would close first when it goes on
+        socks = [open_sockets.enter_context(connect(server.url)) for _ in range(5)]
+        for sock in socks:
+            sock.sendall(request_of(body_of(SHORT)))
+        time.sleep(1.2)
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        time.sleep(0.1)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(socks[0].getpeername(), timeout=0.1)
+        os.kill(worker, signal.SIGCONT)
+        answers = [read_answer(sock) for sock in socks]
+        stopping.join()
+    assert [status for status, _, _ in answers] == [200] * 5
+
+
+def test_model_swapped_under_a_running_server_is_not_seen_before_a_restart(tmp_path):
+    path = write_artifact(tmp_path / "model.onnx", metadata={"name": "old"})
+
+    def model_of(server):
+        return client.ask(server.url, "/api").body.partition(b'"model":')[2].partition(b"}")[0]
+
+    with serving(path, WORKERS="1") as server:
+        old = model_of(server)
+        assert b'"name":"old"' in old
+        write_artifact(path, metadata={"name": "new"})
+        (before,) = server.workers()
+        os.kill(before, signal.SIGKILL)
+        wait(lambda: server.workers() not in ([], [before]))
+        assert model_of(server) == old
+        path.unlink()
+        (before,) = server.workers()
+        os.kill(before, signal.SIGKILL)
+        wait(lambda: server.workers() not in ([], [before]))
+        assert model_of(server) == old
+        os.kill(server.pid, signal.SIGHUP)
+        wait(lambda: len(server.workers()) == 1)
+        assert model_of(server) == old
+    write_artifact(path, metadata={"name": "new"})
+    with serving(path, WORKERS="1") as server:
+        assert b'"name":"new"' in model_of(server)

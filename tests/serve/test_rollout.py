@@ -1,0 +1,81 @@
+"""What a roll-out relies on: readiness falls before the socket closes, and no request is lost."""
+
+import itertools
+import json
+import threading
+import time
+
+import pytest
+
+from benchmarks.asking import client
+from tests.serve.test_crashes import Load, wait
+from tests.support.serving import post, serving
+from tests.support.slow_model import lasting, write_slow_artifact
+
+SHORT = lasting(215)  # some 40 ms
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_slow_artifact(tmp_path_factory.mktemp("slow") / "model.onnx")
+
+
+class Balancer(Load):
+    """Clients of several servers; each asks one whose readiness was 200 when it was last probed."""
+
+    def __init__(self, clients: int) -> None:
+        super().__init__("", clients)
+        self.urls, self._ready, self._turns = [], [], itertools.count()
+        self._threads.append(threading.Thread(target=self._probe))
+
+    def _probe(self) -> None:
+        while not self._stop.is_set():
+            self._ready = [url for url in list(self.urls) if readiness(url) == 200]
+            time.sleep(0.1)
+
+    def _next(self) -> str | None:
+        ready = self._ready
+        return ready[next(self._turns) % len(ready)] if ready else None
+
+    def wait_for(self, count: int) -> None:
+        super().wait_for(len(self.got) + count)
+
+
+def readiness(url: str) -> int:
+    try:
+        return client.ask(url, "/healthz/ready", timeout=10).status
+    except client.Unanswered:
+        return 0
+
+
+def test_roll_out_under_load_loses_no_request(model):
+    settings = {"WORKERS": "1", "DRAIN": "6"}
+    with Balancer(3) as clients, serving(model, **settings) as old:
+        clients.urls.append(old.url)
+        clients.wait_for(15)
+        with serving(model, **settings) as new:
+            clients.urls.append(new.url)
+            clients.wait_for(15)
+            code, seconds = old.stop()
+            clients.wait_for(15)
+            clients.__exit__()
+    assert code == 0
+    assert seconds >= 5.5
+    assert set(clients.got) == {"200"}
+
+
+def test_readiness_falls_while_images_are_still_taken(model):
+    with serving(model, WORKERS="2", DRAIN="60") as server:
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        wait(lambda: readiness(server.url) == 503)
+        assert client.ask(server.url, "/healthz/live").status == 200
+        assert (
+            json.loads(client.ask(server.url, "/healthz/ready").body)["error"]["code"] == "stopping"
+        )
+        for _ in range(4):
+            assert post(server.url, SHORT).status == 200
+        assert stopping.is_alive()
+        server.stop()  # asked again, it does not wait any longer
+        stopping.join(20)
+        assert not stopping.is_alive()

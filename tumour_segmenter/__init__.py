@@ -1,0 +1,45 @@
+"""Tumour masks of whole-body FDG-PET projections: grey pixels in, a mask out.
+
+Three lines:
+
+    from tumour_segmenter import load
+    segment = load()
+    mask = segment(pixels)  # uint8 [height, width], dark = high uptake -> uint8, 0 or 255
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tumour_segmenter.library import Library
+
+__version__ = "1.0.0"
+
+# onnxruntime reports to its vendor and keeps a device id in the home folder unless told not to.
+# Images of patients call nobody: set here, before anything can import it, whatever was set before.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+if "onnxruntime" in sys.modules:  # another program's import, too late for the variable
+    sys.modules["onnxruntime"].disable_telemetry_events()
+
+
+def load(model: str | os.PathLike[str] | None = None) -> Library:
+    """Open a model and return it as a function from grey pixels to a mask.
+
+    model: an ONNX file with its checksum beside it (`FILE.sha256`), "baseline" for the challenge's
+    threshold, or None for the one that the environment variable MODEL names, by default the
+    shipped one.
+
+    The function takes uint8 [height, width], 0 = highest uptake, 255 = none, and returns uint8
+    [height, width], 255 = tumour, 0 = not; other arrays raise `ValueError`. It also takes
+    `operating_point=`, one of its `operating_points`; its `metadata` says what the model is. It
+    uses all CPUs that this process may use and may be called from several threads. Raises
+    `tumour_segmenter.segmenter.ArtifactError` if the model cannot be opened.
+
+    Import it before onnxruntime, so that onnxruntime's telemetry is off from the start.
+    """
+    from tumour_segmenter.library import Library  # onnxruntime and numpy only when they are needed
+
+    return Library(model)

@@ -1,0 +1,211 @@
+"""What the challenge's scorer and this server agreed on: images and masks as base64 PNG, and Dice.
+
+An image is a maximum intensity projection of an FDG-PET scan as uint8 H×W, 0 (black) = highest
+uptake, 255 (white) = none. A mask is uint8 H×W, 255 = tumour, 0 = not. The contract is that of
+the DM-i-AI-2023 challenge, folder tumor-segmentation (`utils.py` there).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import hashlib
+import re
+import struct
+import zlib
+
+import numpy as np
+
+from tumour_segmenter.errors import ContractError
+from tumour_segmenter.png import (
+    MAX_PIXELS,
+    SIGNATURE,
+    GreyImage,
+    decode_png,
+    read_header,
+    read_image,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "ContractError",
+    "GreyImage",
+    "check_mask",
+    "decode",
+    "decode_image",
+    "decode_png",
+    "dice",
+    "encode",
+    "encode_png",
+    "image_hash",
+    "max_characters",
+    "read_image",
+    "unpack",
+]
+
+DATA_URL = re.compile(r"\s*data:([^,;]*)([^,]*),", re.IGNORECASE)
+URL_SAFE_TO_PLAIN = bytes.maketrans(b"-_", b"+/")
+WHITE_SPACE = b" \t\r\n\f\v"
+# Characters of base64 that hold a PNG's header, and those among which they stand at the latest.
+HEADER, BEGINNING = 64, 1000
+# Rows of zeros between two others that are packed like these.
+SHORT_GAP = 16
+
+
+def max_characters(max_pixels: int = MAX_PIXELS) -> int:
+    """Return the longest base64 text that `decode` takes for images of up to `max_pixels`.
+
+    It holds any 8-bit RGB image of that many pixels, even one that cannot be compressed
+    (3 bytes a pixel, 4 characters for 3 bytes), and a mebibyte for line breaks and headers.
+    """
+    return 4 * max_pixels + 2**20
+
+
+def decode(img: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Turn a base64 PNG into grey pixels, uint8 H×W, dark = hot; see `decode_image`."""
+    return decode_image(img, max_pixels).pixels
+
+
+def decode_image(img: str, max_pixels: int = MAX_PIXELS) -> GreyImage:
+    """Turn a base64 PNG into grey pixels, uint8 H×W, dark = hot, and doubts about them.
+
+    See `unpack` for what is understood. Raises `ContractError`.
+    """
+    return read_image(unpack(img, max_pixels), max_pixels)
+
+
+def unpack(img: str, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Turn base64 into the bytes of a PNG of at most `max_pixels`, as far as its header says.
+
+    Plain base64 is expected; a `data:image/png;base64,` prefix, white space, the url-safe
+    alphabet and missing padding are understood. Raises `ContractError`.
+    """
+    if not isinstance(img, str):
+        raise ContractError("bad_image_type", "the image must be a string: a PNG in base64")
+    longest = max_characters(max_pixels)
+    if len(img) > longest:
+        raise ContractError(
+            "image_too_large",
+            f"the image is {len(img):,} characters of base64, at most {longest:,} are taken",
+            413,
+        )
+    if prefix := DATA_URL.match(img[:200]):
+        if prefix[1].lower() != "image/png" or not prefix[2].lower().endswith(";base64"):
+            raise ContractError(
+                "not_a_png",
+                "a data URL must begin with data:image/png;base64, because only PNG is taken",
+            )
+        img = img[prefix.end() :]
+    beginning = _plain(img[:BEGINNING])[:HEADER]
+    if len(beginning) == HEADER:  # before memory is spent on what will be refused
+        read_header(_unpack(beginning), max_pixels)
+    text = _plain(img)
+    return _unpack(text + b"=" * (-len(text) % 4))
+
+
+def _plain(img: str) -> bytes:
+    """Return base64 in the plain alphabet, without white space."""
+    try:
+        return img.encode("ascii").translate(URL_SAFE_TO_PLAIN, delete=WHITE_SPACE)
+    except UnicodeEncodeError as error:
+        raise _bad_base64() from error
+
+
+def _unpack(text: bytes) -> bytes:
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except binascii.Error as error:
+        raise _bad_base64() from error
+
+
+def _bad_base64() -> ContractError:
+    return ContractError("bad_base64", "the image is not valid base64, expected a PNG in base64")
+
+
+def encode(mask: np.ndarray) -> str:
+    """Turn a mask, uint8 H×W of 0 and 255, into a base64 PNG with three equal channels."""
+    return base64.b64encode(encode_png(mask)).decode("ascii")
+
+
+def encode_png(mask: np.ndarray) -> bytes:
+    """Turn a mask, uint8 H×W of 0 and 255, into the bytes of a PNG with three equal channels.
+
+    Other values are kept as well. Rows of zeros, most of a mask, cost next to nothing.
+    """
+    height, width = mask.shape
+    row = 1 + 3 * width  # a filter byte, 0 = none, and three channels
+    hot = np.flatnonzero(mask.any(axis=1))
+    groups = np.split(hot, np.flatnonzero(np.diff(hot) > SHORT_GAP) + 1) if hot.size else []
+    # Runs of two values: run lengths pack them as small as the slowest level would.
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15, 9, zlib.Z_RLE)
+    packed, check, at = [b"\x78\x01"], 1, 0
+    for group in [*groups, None]:
+        first, last = (group[0], group[-1] + 1) if group is not None else (height, height)
+        packed += [_packed_zeros(row * 2**bit) for bit in range(20) if (first - at) >> bit & 1]
+        low, high = check & 0xFFFF, check >> 16  # zeros change Adler's sums like this
+        check = (high + int(first - at) * row * low) % 65521 << 16 | low
+        if group is not None:
+            rows = np.zeros((last - first, row), np.uint8)
+            rows[:, 1:] = np.repeat(mask[first:last], 3, axis=1)
+            packed += [packer.compress(rows), packer.flush(zlib.Z_FULL_FLUSH)]
+            check = zlib.adler32(rows, check)
+        at = last
+    packed += [packer.flush(), struct.pack(">I", check)]
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", b"".join(packed)), (b"IEND", b"")]
+    return SIGNATURE + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _packed_zeros(count: int) -> bytes:
+    """Return deflated zeros that may stand anywhere in a stream: they refer to nothing before."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(bytes(count)) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+def image_hash(pixels: np.ndarray) -> str:
+    """Return 16 hex digits that name an image by its grey pixels, uint8 H×W, as decoded.
+
+    The same pixels have the same hash whatever file they were saved in.
+    """
+    height, width = pixels.shape
+    data = f"{height}x{width}:".encode() + np.ascontiguousarray(pixels, np.uint8).tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def check_mask(mask: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise `ContractError` unless `mask` would pass the challenge's own validator.
+
+    `mask` is an answer as unpacked from its PNG. It must be uint8 H×W×3 with the height and width
+    of `shape` (H×W or H×W×3), hold only 0 and 255, and have three equal channels.
+    """
+    expected = (*shape[:2], 3)
+    if mask.shape != expected:
+        raise ContractError("bad_mask", f"the mask has shape {mask.shape}, expected {expected}")
+    if mask.dtype != np.uint8:
+        raise ContractError("bad_mask", f"the mask is {mask.dtype}, expected uint8")
+    others = np.setdiff1d(mask, [0, 255])
+    if others.size:
+        raise ContractError(
+            "bad_mask", f"the mask holds the value {others[0]}, only 0 and 255 are allowed"
+        )
+    if (mask != mask[:, :, :1]).any():
+        raise ContractError("bad_mask", "the mask's three channels differ, expected equal ones")
+
+
+def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Return the Sorensen-Dice coefficient 2|A∩B| / (|A|+|B|), 0.0 to 1.0; nonzero = tumour.
+
+    Two empty masks give 1.0: nothing was there and nothing was found, which is a perfect answer.
+    The challenge's own function divides by zero there, but each of its patients has a tumour.
+    Raises ValueError if the shapes differ.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"masks of shapes {truth.shape} and {prediction.shape} do not compare")
+    truth, prediction = truth != 0, prediction != 0
+    total = np.count_nonzero(truth) + np.count_nonzero(prediction)
+    return float(2 * np.count_nonzero(truth & prediction) / total) if total else 1.0
