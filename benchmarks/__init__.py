@@ -3,4 +3,4 @@
 from tumour_segmenter import needs
 
 # The environment that serves has not all that measures.
-needs.check(".venv-dev/bin/python", "lint", "numpy", "PIL", "scipy", "tqdm")
+needs.check("benchmarks", "numpy", "PIL", "scipy", "tqdm")

@@ -38,9 +38,11 @@ from benchmarks.common import UsageError, exit_code, percentile, positive
 from benchmarks.host.limits import Limits
 from benchmarks.host.server import PATIENCE, ROOT, Server
 from benchmarks.timing.measure import WrongAnswer, learn
+from tumour_segmenter.errors import SettingsError
 from tumour_segmenter.folders import counted
+from tumour_segmenter.model_file import model_path
 from tumour_segmenter.phantom import phantom
-from tumour_segmenter.settings import Settings, SettingsError
+from tumour_segmenter.settings import named_model
 
 OURS, FASTAPI, LITSERVE = "ours", "FastAPI + uvicorn", "LitServe"
 PACKAGES = ["fastapi", "uvicorn", "litserve", "opencv-python-headless"]
@@ -77,7 +79,7 @@ def peer(name: str, bin_folder: Path, workers: int) -> Iterator[str]:
         command += ["--workers", str(workers), "--no-access-log", "peer_fastapi:app"]
     else:
         command = [bin_folder / "python", ROOT / "benchmarks" / "peer_litserve.py"]
-    variables = {"MODEL": os.fspath(Settings.read().model), "WORKERS": str(workers)}
+    variables = {"MODEL": os.fspath(model_path(named_model())), "WORKERS": str(workers)}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
@@ -194,7 +196,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not Settings.read().model:
+    if not model_path(named_model()):
         raise UsageError("MODEL=baseline is no file that the peers could serve")
     with tempfile.TemporaryDirectory() as folder:
         bin_folder = install(args.environment or Path(folder) / "peers")

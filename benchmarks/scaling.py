@@ -42,10 +42,10 @@ from tumour_segmenter import contract, files
 from tumour_segmenter.cli import batch
 from tumour_segmenter.cli.tasks import make_tasks
 from tumour_segmenter.cpus import available_cpus
-from tumour_segmenter.errors import UsageError
+from tumour_segmenter.errors import ArtifactError, SettingsError, UsageError
 from tumour_segmenter.phantom import phantom
-from tumour_segmenter.segmenter import ArtifactError
-from tumour_segmenter.settings import Settings, SettingsError
+from tumour_segmenter.png import MAX_PIXELS
+from tumour_segmenter.settings import named_model
 
 LARGEST = (991, 400)
 MEMORY, BLOCK = "/dev/shm", 4096
@@ -66,11 +66,10 @@ def throughput(folder: Path, processes: list[int], images: int, rounds: int) -> 
     names = [source / f"{number:05d}.png" for number in range(images + 2 * most)]
     for name in names:
         name.write_bytes(data)
-    settings = Settings.read()
     found: dict[int, list[float]] = {count: [] for count in processes}
     for number in range(rounds):
         for count in processes:
-            plan = batch.Plan(settings.model, 1, settings.max_pixels)
+            plan = batch.Plan(named_model(), 1, MAX_PIXELS)
             out = folder / f"masks-{count}-{number}"
             out.mkdir()
             tasks = make_tasks(names[: images + 2 * count], out, overlay=False)

@@ -17,11 +17,9 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from serve.page import EXAMPLES  # noqa: E402
-from tumour_segmenter import files  # noqa: E402
+from tumour_segmenter import files, load  # noqa: E402
 from tumour_segmenter.cli.batch import draw_overlay  # noqa: E402
 from tumour_segmenter.phantom import phantom  # noqa: E402
-from tumour_segmenter.segmenter import load_model  # noqa: E402
-from tumour_segmenter.settings import Settings  # noqa: E402
 
 COLUMNS = slice(80, 320)  # of the phantom; beside them is air
 BOX_WIDTH, BOX_HEIGHT, GAP, LINE = 172, 104, 24, 16
@@ -111,7 +109,7 @@ def _text(x: float, y: float, text: str, kind: str = "") -> str:
 
 
 def main() -> None:
-    segmenter = load_model(Settings.read().model)
+    segmenter = load()
     pixels, _ = phantom(**EXAMPLES[0])
     mask = segmenter(pixels)
     grey = io.BytesIO()

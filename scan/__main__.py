@@ -6,7 +6,7 @@ import sys
 from tumour_segmenter import needs
 
 if __name__ == "__main__":
-    needs.check(*needs.SERVING)
+    needs.check("serve", "numpy", "PIL", "onnxruntime", "tqdm")
     from .cli import main
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C

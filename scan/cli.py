@@ -9,9 +9,7 @@ from pathlib import Path
 
 import tumour_segmenter
 from tumour_segmenter.cli.shards import HELP as SHARD_HELP
-from tumour_segmenter.errors import UsageError
-from tumour_segmenter.segmenter import ArtifactError
-from tumour_segmenter.settings import SettingsError
+from tumour_segmenter.errors import ArtifactError, SettingsError, UsageError
 
 from . import needs
 from .errors import ScanError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tumour_segmenter.cpus import available_cpus
-from tumour_segmenter.segmenter import Baseline, Segmenter, check_option, load_model
-from tumour_segmenter.settings import Settings
+from tumour_segmenter.segmenter import Baseline, Segmenter, check_option, open_model
+from tumour_segmenter.settings import named_model
 
 
 class Model:
@@ -29,7 +29,7 @@ class Model:
         Raises `ArtifactError`, `SettingsError`, and `UsageError` for an operating point that the
         model does not have.
         """
-        segmenter = load_model(Settings.read().model, available_cpus())
+        segmenter = open_model(named_model(), available_cpus())
         check_option(segmenter.operating_points, operating_point)
         return cls(segmenter, operating_point)
 

@@ -6,18 +6,36 @@ import sys
 
 from tumour_segmenter import needs
 
-if __name__ == "__main__":
-    needs.check(*needs.SERVING)
-    from tumour_segmenter.settings import VARIABLES
+NO_OPTIONS = "settings are environment variables"
+
+
+def main() -> None:
+    """Check options and settings, then let gunicorn take this process over."""
+    from tumour_segmenter.errors import SettingsError
+
+    from .settings import VARIABLES, Settings
 
     defaults = {v.name: f" (default: {v.default})" if v.default else "" for v in VARIABLES}
-    argparse.ArgumentParser(
-        prog=f"python -m {__package__}",
-        description="Answer HTTP requests. Settings are environment variables:\n\n"
+    parser = argparse.ArgumentParser(
+        prog="tumour-segmenter serve",
+        description=f"Answer HTTP requests; {NO_OPTIONS}:\n\n"
         + "\n".join(f"  {v.name:<10} {v.help}{defaults[v.name]}" for v in VARIABLES),
         epilog="Research software, not a medical device.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    )
+    _, unknown = parser.parse_known_args()
+    if unknown:
+        parser.error(f"unknown: {' '.join(unknown)}; {NO_OPTIONS}")
+    try:
+        Settings.read()
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     configuration = f"python:{__package__}.gunicorn_config"
     command = [sys.executable, "-m", "gunicorn", "-c", configuration, f"{__package__}.app:app"]
     os.execv(sys.executable, command)
+
+
+if __name__ == "__main__":
+    needs.check("serve", "numpy", "PIL", "onnxruntime", "flask", "gevent", "gunicorn")
+    main()

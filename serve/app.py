@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -25,21 +26,17 @@ from werkzeug.exceptions import (
 
 from tumour_segmenter import __version__, contract
 from tumour_segmenter.contract import ContractError
+from tumour_segmenter.errors import ArtifactError, SettingsError
 from tumour_segmenter.measure import BODY_BELOW, share_warning
+from tumour_segmenter.model_file import PROJECT, model_path, read_checked
 from tumour_segmenter.phantom import phantom
-from tumour_segmenter.segmenter import (
-    ArtifactError,
-    Baseline,
-    Segmenter,
-    check_operating_point,
-    read_checked,
-)
-from tumour_segmenter.settings import PROJECT, Settings, SettingsError
+from tumour_segmenter.segmenter import Baseline, Segmenter, check_operating_point, open_model
 
 from . import STARTED, guard, loop, metrics, record, stopping
 from .body import BUDGET, Budget, Intake
 from .page import page
 from .queue import Overloaded, Queue
+from .settings import Settings
 from .speaker import Speaker
 
 # gunicorn's exit code for an app that cannot be loaded: it stops instead of trying for ever.
@@ -58,13 +55,13 @@ CANARY_TOLERANCE = 0.02
 
 @functools.cache
 def served_model() -> bytes | None:
-    """Return the model file that the settings name, read once; None for the baseline.
+    """Return the content of the model file that the settings name, read once; None: baseline.
 
     gunicorn's master asks before it forks. So all its workers, also those that replace others
     later on, have the same model, whatever happens to the file meanwhile. Raises `SettingsError`
     and `ArtifactError`.
     """
-    path = Settings.read().model
+    path = model_path(Settings.read().model)
     return path and read_checked(path)
 
 
@@ -76,12 +73,8 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
     not survive one.
     """
     settings = settings or Settings.read()
-    path = settings.model
-    segmenter = (
-        Segmenter.open(model or read_checked(path), path, settings.threads) if path else Baseline()
-    )
+    segmenter = open_model(settings.model, settings.threads, model)
     _try_out(segmenter)
-    segmenter.call = loop.apart
     queue = Queue(settings.queue)
     budget = Budget(max(BUDGET // settings.workers, settings.max_body))
     intake = Intake(queue, budget, settings.deadline)
@@ -111,13 +104,20 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
         return contract.decode_image(img, settings.max_pixels)
 
     def run(pixels: np.ndarray, until: float, operating_point: str | None) -> np.ndarray:
+        options = segmenter.run_options(pixels)
+        clock = threading.Timer(until - time.monotonic(), setattr, (options, "terminate", True))
+        clock.start()
         try:
-            return segmenter(pixels, until, operating_point)
-        except TimeoutError as error:
-            raise Overloaded(str(error)) from error
+            return loop.apart(until, segmenter.run, pixels, operating_point, False, options).mask
         except loop.Hung as error:
             queue.close()
             raise Overloaded("the model hangs") from error
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            if options and options.terminate:
+                raise Overloaded("the model did not finish in time") from error
+            raise
+        finally:
+            clock.cancel()
 
     @app.post("/predict")
     def predict() -> Response:

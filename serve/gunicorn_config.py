@@ -9,11 +9,11 @@ import sys
 import time
 from contextlib import suppress
 
-from tumour_segmenter.segmenter import ArtifactError
-from tumour_segmenter.settings import Settings, SettingsError
+from tumour_segmenter.errors import ArtifactError, SettingsError
 
 from . import app, loop, metrics, siblings, stopping
 from .log import Log
+from .settings import Settings
 
 try:
     settings = Settings.read()

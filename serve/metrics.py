@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 from flask import Flask, Response, request
 
-from tumour_segmenter.settings import SettingsError
+from tumour_segmenter.errors import SettingsError
 
 from .queue import Queue
 from .record import began

@@ -10,10 +10,12 @@ from hypothesis import settings
 from benchmarks.host.limits import Limits
 from benchmarks.host.server import Server
 from serve.app import create_app
-from tumour_segmenter.settings import Settings, shipped_model
+from serve.settings import Settings
+from tumour_segmenter.model_file import FILES
+from tumour_segmenter.model_file import SHIPPED as _SHIPPED
 
 PROJECT = Path(__file__).resolve().parent.parent
-SHIPPED = shipped_model()
+SHIPPED = FILES[_SHIPPED]
 
 # The same examples in each run: a test that fails sometimes tells nobody anything.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -25,7 +27,7 @@ TINY_METADATA = {"name": "tiny", "version": "0.0.1", "threshold": "50"}
 def write_artifact(
     path: Path,
     *,
-    names: tuple[str, str] = ("pixels", "mask"),
+    names: tuple[str, ...] = ("pixels", "mask", "probability"),
     highest: int = 255,
     opset: int = 17,
     metadata: dict[str, str] = TINY_METADATA,
@@ -33,8 +35,9 @@ def write_artifact(
 ) -> Path:
     """Write an artifact that calls tumour what is darker than 50, and its checksum.
 
-    With `minimum`, its probability 1 - grey / 255 must also reach `minimum_probability`, an
-    initializer that is 0.5 unless it is fed.
+    Its probability is 1 - grey / 255. With `minimum`, the probability of a pixel must also reach
+    `minimum_probability`, an initializer that is 0.5 unless it is fed, and `threshold_factor` times
+    the threshold, 205 / 255.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -42,38 +45,40 @@ def write_artifact(
     def value(name):
         return helper.make_tensor_value_info(name, TensorProto.UINT8, ["height", "width"])
 
-    given, mask = names
-    node, inputs, initializers = helper.make_node, [value(given)], []
+    def scalar(name, number):
+        return helper.make_tensor(name, TensorProto.FLOAT, [], [number])
+
+    given, mask, *others = names
+    node, inputs = helper.make_node, [value(given)]
+    initializers = [
+        scalar("white", 255.0),
+        scalar("threshold", 205.0),
+        scalar("threshold_factor", 1.0),
+        helper.make_tensor("highest", TensorProto.UINT8, [], [highest]),
+        helper.make_tensor("zero", TensorProto.UINT8, [], [0]),
+    ]
     nodes = [
         node("Cast", [given], ["grey"], to=TensorProto.FLOAT),
-        node("Less", ["grey", "fifty"], ["dark"]),
+        node("Sub", ["white", "grey"], ["uptake"]),
+        node("Mul", ["threshold", "threshold_factor"], ["least"]),
+        node("Greater", ["uptake", "least"], ["dark"]),
     ]
+    nodes += [node("Cast", ["uptake"], [name], to=TensorProto.UINT8) for name in others]
     if minimum:
         name = "minimum_probability"
-        inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
-        initializers.append(helper.make_tensor(name, TensorProto.FLOAT, [], [0.5]))
-        initializers.append(helper.make_tensor("white", TensorProto.FLOAT, [], [255.0]))
+        for number in (name, "threshold_factor"):
+            inputs.append(helper.make_tensor_value_info(number, TensorProto.FLOAT, []))
+        initializers.append(scalar(name, 0.5))
         nodes += [
-            node("Sub", ["white", "grey"], ["uptake"]),
-            node("Div", ["uptake", "white"], ["probability"]),
-            node("GreaterOrEqual", ["probability", name], ["probable"]),
+            node("Div", ["uptake", "white"], ["share"]),
+            node("GreaterOrEqual", ["share", name], ["probable"]),
             node("And", ["dark", "probable"], ["hot"]),
         ]
     else:
         nodes.append(node("Identity", ["dark"], ["hot"]))
     nodes.append(node("Where", ["hot", "highest", "zero"], [mask]))
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        inputs,
-        [value(mask)],
-        [
-            *initializers,
-            helper.make_tensor("fifty", TensorProto.FLOAT, [], [50.0]),
-            helper.make_tensor("highest", TensorProto.UINT8, [], [highest]),
-            helper.make_tensor("zero", TensorProto.UINT8, [], [0]),
-        ],
-    )
+    outputs = [value(name) for name in (mask, *others)]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     helper.set_model_props(model, metadata)
     onnx.save(model, path)

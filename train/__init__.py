@@ -2,4 +2,4 @@
 
 from tumour_segmenter import needs
 
-needs.check(".venv-dev/bin/python", "lint", "numpy", "scipy", "torch", "safetensors", "onnx")
+needs.check("train", "numpy", "scipy", "torch", "safetensors", "onnx")

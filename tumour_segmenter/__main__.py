@@ -5,7 +5,7 @@ import sys
 from tumour_segmenter import needs
 
 if __name__ == "__main__":
-    needs.check(*needs.SERVING)
+    needs.check("serve", "numpy", "PIL", "onnxruntime", "tqdm")
     from tumour_segmenter.cli.main import main
 
     sys.exit(main())

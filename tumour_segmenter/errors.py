@@ -1,4 +1,4 @@
-"""The one error that a sender of an image or a mask can cause."""
+"""What can go wrong through nobody's fault here; each message is one line that says what to do."""
 
 
 class ContractError(ValueError):
@@ -15,3 +15,11 @@ class ContractError(ValueError):
 
 class UsageError(Exception):
     """A command that cannot be run; the message is the one line that its caller sees."""
+
+
+class ArtifactError(UsageError):
+    """A model file that cannot be opened; the message says in one line what to do."""
+
+
+class SettingsError(UsageError):
+    """An environment variable with a value that cannot be used; the message names both."""

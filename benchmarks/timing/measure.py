@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -18,11 +17,14 @@ from benchmarks.asking.load import Question, Sample
 from benchmarks.host.server import Server
 from benchmarks.timing import check
 from benchmarks.timing.points import Deadline, row, settle
+from tumour_segmenter.cpus import available_cpus
+from tumour_segmenter.errors import ArtifactError, SettingsError
 from tumour_segmenter.folders import counted
+from tumour_segmenter.model_file import model_path
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.png import MAX_PIXELS
-from tumour_segmenter.segmenter import ArtifactError, Baseline, Segmenter, load_model
-from tumour_segmenter.settings import Settings, SettingsError
+from tumour_segmenter.segmenter import Baseline, Segmenter, open_model
+from tumour_segmenter.settings import named_model
 
 HEIGHTS, WIDTH = (426, 489, 991), 400  # the challenge's smallest, most common and largest image
 LARGEST = f"{WIDTH}×{HEIGHTS[-1]}"
@@ -194,16 +196,15 @@ def model_of(url: str) -> tuple[dict, Segmenter | Baseline | None]:
     except (client.Unanswered, ValueError, KeyError, TypeError):
         return {"name": "unknown", "sha256": None}, None
     try:
-        settings = Settings.read()
-        here = load_model(settings.model, settings.threads)
+        name = named_model()
+        here = open_model(name, available_cpus())
     except (SettingsError, ArtifactError, ImportError):
         return {"name": "unknown", "sha256": None} | about, None
     if here.metadata != about:
         return {"name": "unknown", "sha256": None} | about, None
-    if not settings.model:
+    if not (path := model_path(name)):
         return about | {"sha256": None}, here
-    checksum = hashlib.sha256(settings.model.read_bytes()).hexdigest()
-    return {"name": settings.model.stem} | about | {"sha256": checksum}, here
+    return {"name": path.stem} | about, here
 
 
 def learn(url: str, pixels: np.ndarray, reference: Segmenter | Baseline | None) -> Question:

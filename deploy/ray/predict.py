@@ -19,9 +19,9 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 from tumour_segmenter.cli import batch
-from tumour_segmenter.errors import UsageError
-from tumour_segmenter.segmenter import ArtifactError
-from tumour_segmenter.settings import Settings, SettingsError
+from tumour_segmenter.errors import ArtifactError, SettingsError, UsageError
+from tumour_segmenter.model_file import model_path
+from tumour_segmenter.settings import MAX_PIXELS, MODEL, read
 
 try:
     import pyarrow as pa
@@ -100,15 +100,16 @@ def predict(source_text: str, out_text: str, address: str | None, point: str | N
 
     Raises `UsageError`, `ArtifactError` and `SettingsError` before anything was written.
     """
-    settings = Settings.read()
+    settings = read([MODEL, MAX_PIXELS])
+    model = model_path(settings["model"])
     plan = Plan(
         source=absolute(source_text),
         out=absolute(out_text),
-        model=settings.model and settings.model.name,
-        max_pixels=settings.max_pixels,
+        model=model and model.name,
+        max_pixels=settings["max_pixels"],
         operating_point=point,
         provenance=batch.identify(
-            batch.Plan(settings.model, 1, settings.max_pixels, operating_point=point)
+            batch.Plan(settings["model"], 1, settings["max_pixels"], operating_point=point)
         ),
     )
     source, out = Place.of(plan.source), Place.of(plan.out)
@@ -126,7 +127,7 @@ def predict(source_text: str, out_text: str, address: str | None, point: str | N
         print(note, file=sys.stderr)
     failed, written = 0, 0
     if to_do:
-        with connected(address or os.environ.get("RAY_ADDRESS") or "local", settings.model):
+        with connected(address or os.environ.get("RAY_ADDRESS") or "local", model):
             failed, written = run(plan, to_do, out)
     table.finish(out)
     missing = len(to_do) - failed - written

@@ -14,7 +14,7 @@ from deploy.ray.storage import Place, first_line
 from tumour_segmenter import contract
 from tumour_segmenter.cli.tasks import Provenance, Task, add_record
 from tumour_segmenter.measure import measure
-from tumour_segmenter.segmenter import Baseline, Segmenter
+from tumour_segmenter.segmenter import Baseline, open_model
 
 # The folder, sent to the nodes beside the code, that holds the model file and its checksum.
 MODEL_FOLDER = "tumour_segmenter_model"
@@ -44,7 +44,7 @@ class Worker:
         self._segment = Baseline()
         if plan.model:
             folder = Path(next(iter(import_module(MODEL_FOLDER).__path__)))
-            self._segment = Segmenter.load(folder / plan.model, threads=1)
+            self._segment = open_model(folder / plan.model)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Segment the images of `block`: image, image_size, image_mtime_ns; never raises."""

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serve.settings import VARIABLES
 from tests.conftest import PROJECT, write_artifact
 from tests.support.fake_server import fake_server
 from tests.support.serving import serving
@@ -30,7 +31,6 @@ from tumour_segmenter.contract import ContractError, check_mask, decode_png, enc
 from tumour_segmenter.measure import measure
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import Baseline
-from tumour_segmenter.settings import VARIABLES
 
 NOTE = "note: ignored files that are not named *.png: 1 (notes.txt)\n"
 PIXELS = [phantom(height, 100, 3, seed=height)[0] for height in (120, 140, 260)]
@@ -350,7 +350,7 @@ def test_name_of_255_bytes_without_ending_gets_a_mask(folder, tmp_path):
 
 
 def test_image_that_cannot_be_read_is_named_once(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tumour_segmenter.cli.batch._plan", Plan(None, 1, 10**6), raising=False)
+    monkeypatch.setattr("tumour_segmenter.cli.batch._plan", Plan("baseline", 1, 10**6), raising=False)
     monkeypatch.setattr(
         "tumour_segmenter.cli.batch.outcomes",
         lambda tasks, _, made, __: (batch.work(t, made) for t in tasks),
@@ -582,19 +582,21 @@ def test_serve_becomes_the_server_wherever_it_is_started(tmp_path, artifact):
         assert process.wait(30) == 0
 
 
-def test_serve_tells_what_is_wrong_in_one_line(monkeypatch, capsys):
-    monkeypatch.setenv("PORT", "http")
-    assert cli.main(["serve"]) == 2
-    assert capsys.readouterr().err.startswith("error: PORT='http' is not a whole number")
+def serve_command(*options: str, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "tumour_segmenter", "serve", *options],
+        cwd=PROJECT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+    )
 
 
-def test_baseline_is_a_model_by_a_command_of_its_own(folder, tmp_path):
-    out = tmp_path / "out"
-    with pytest.MonkeyPatch.context() as environ:
-        environ.setenv("MODEL", "nowhere.onnx")
-        assert cli.main(["baseline", str(folder), "--out", str(out), "--jobs", "1"]) == 0
-    for pixels, mask in zip(PIXELS, masks(out), strict=True):
-        np.testing.assert_array_equal(mask, Baseline()(pixels))
+def test_serve_tells_what_is_wrong_in_one_line():
+    done = serve_command(PORT="http")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: PORT='http' is not a whole number")
+    assert len(done.stderr.splitlines()) == 1
 
 
 # Processes
@@ -616,7 +618,7 @@ PROVENANCE = Provenance("model", "version", "")
 def test_image_that_kills_its_process_is_the_only_one_that_fails(monkeypatch, tmp_path):
     monkeypatch.setattr(batch, "work", dies_of_scan_1)
     tasks = [Task(Path(f"scan_{number}.png"), tmp_path) for number in range(12)]
-    found = list(batch.outcomes(tasks, Plan(None, 1, 1), PROVENANCE, 2))
+    found = list(batch.outcomes(tasks, Plan("baseline", 1, 1), PROVENANCE, 2))
     assert sorted(outcome.task.image.name for outcome in found) == sorted(
         task.image.name for task in tasks
     )
@@ -629,7 +631,7 @@ def test_image_that_kills_its_process_is_the_only_one_that_fails(monkeypatch, tm
 def test_processes_that_die_of_anything_end_the_work(monkeypatch, tmp_path):
     monkeypatch.setattr(batch, "work", always_dies)
     tasks = [Task(Path(f"scan_{number}.png"), tmp_path) for number in range(5)]
-    found = list(islice(batch.outcomes(tasks, Plan(None, 1, 1), PROVENANCE, 1), 3))
+    found = list(islice(batch.outcomes(tasks, Plan("baseline", 1, 1), PROVENANCE, 1), 3))
     assert [outcome.fatal for outcome in found] == [False, False, True]
 
 
@@ -647,7 +649,7 @@ def test_only_a_few_tasks_are_handed_out_ahead(monkeypatch, tmp_path):
             taken.append(number)
             yield Task(Path(str(number)), tmp_path)
 
-    for done, _ in enumerate(batch.outcomes(tasks(), Plan(None, 1, 1), PROVENANCE, 2), 1):
+    for done, _ in enumerate(batch.outcomes(tasks(), Plan("baseline", 1, 1), PROVENANCE, 2), 1):
         assert len(taken) <= done + 2 * batch.AHEAD * 2
     assert done == 500
 
@@ -736,7 +738,7 @@ def test_wrong_usage(folder, tmp_path, monkeypatch, capsys, arguments, expected)
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("nowhere.onnx", "MODEL=baseline"), ("images/scan_0.png", "sha256sum scan_0.png > ")],
+    [("nowhere.onnx", "MODEL=baseline"), ("images/scan_0.png", "is no ONNX file")],
 )
 def test_model_that_cannot_be_opened(folder, tmp_path, monkeypatch, capsys, value, expected):
     monkeypatch.setenv("MODEL", str(tmp_path / value))
@@ -839,38 +841,29 @@ def is_running(pid: str) -> bool:
 # Smaller parts
 
 
-def test_progress_is_a_bar_on_a_terminal_only(monkeypatch, capsys):
-    for terminal in (False, True):
-        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
-        progress = cli.Progress(4)
-        progress.step()
-        progress.say("error: a line")
-        said = capsys.readouterr().err
-        assert ("[######..................] 1/4" in said) == terminal
-        assert "error: a line\n" in said
-        progress.close()
-
-
 def test_serving_requirements_are_enough():
     code = "import tumour_segmenter.cli.main, sys; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True)
     packages = {name.partition(".")[0] for name in loaded.split()}
-    assert not packages & {"torch", "onnx", "scipy", "tqdm", "train", "export", "benchmarks"}
+    assert not packages & {"torch", "onnx", "scipy", "flask", "train", "export", "benchmarks"}
 
 
-@pytest.mark.parametrize("command", ["predict", "serve"])
-def test_unknown_option_says_that_settings_are_environment_variables(command, tmp_path, capsys):
-    files = [str(tmp_path), "--out", str(tmp_path)] if command == "predict" else []
+def test_unknown_option_says_that_settings_are_environment_variables(tmp_path, capsys):
+    words = "unknown: --model mine.onnx; settings are environment variables"
     with pytest.raises(SystemExit) as ended:
-        cli.main([command, *files, "--model", "mine.onnx"])
+        cli.main(["predict", str(tmp_path), "--out", str(tmp_path), "--model", "mine.onnx"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert f"usage: tumour-segmenter {command}" in said
-    assert "unknown: --model mine.onnx; settings are environment variables" in said
+    assert "usage: tumour-segmenter predict" in said
+    assert words in said
+    done = serve_command("--model", "mine.onnx")
+    assert done.returncode == 2
+    assert "usage: tumour-segmenter serve" in done.stderr
+    assert words in done.stderr
 
 
-def test_help_of_serve_lists_every_setting(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["serve", "--help"])
-    said = capsys.readouterr().out
-    assert all(f"  {v.name} " in said and v.help in said for v in VARIABLES)
+def test_help_of_serve_lists_every_setting():
+    said = serve_command("--help").stdout
+    for variable in VARIABLES:
+        assert variable.name in said
+        assert variable.help in said

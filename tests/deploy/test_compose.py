@@ -8,8 +8,8 @@ from functools import cache
 
 import pytest
 
+from serve.settings import VARIABLES
 from tests.conftest import PROJECT
-from tumour_segmenter.settings import VARIABLES
 
 TEXT = (PROJECT / "compose.yaml").read_text()
 # Inside the container these are fixed; PORT of the file .env is where nginx listens.

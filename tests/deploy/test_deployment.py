@@ -12,12 +12,12 @@ import subprocess
 
 import pytest
 
+from serve.settings import Settings
 from tests.conftest import PROJECT
 from tests.deploy.test_proxy import NGINX, needs_nginx
 from tests.project.test_docs import blocks
 from tests.serve.test_crashes import wait
 from tests.support.serving import serving
-from tumour_segmenter.settings import Settings
 
 TEXT = (PROJECT / "docs" / "deployment.md").read_text()
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")

@@ -18,10 +18,10 @@ from PIL import Image
 
 from benchmarks.host.limits import Limits
 from benchmarks.host.server import Server
+from serve.settings import VARIABLES, Settings
 from tests.conftest import PROJECT
 from tests.support.serving import post
 from tests.support.slow_model import lasting, write_slow_artifact
-from tumour_segmenter.settings import VARIABLES, Settings
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed (requirements-test.txt)")
 from tests.support import kustomize  # noqa: E402

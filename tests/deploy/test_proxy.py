@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.asking import client
+from serve.settings import Settings
 from tests.conftest import PROJECT
 from tests.serve.test_crashes import Load, wait
 from tests.support.serving import (
@@ -29,7 +30,6 @@ from tests.support.serving import (
     together,
 )
 from tests.support.slow_model import lasting, write_slow_artifact
-from tumour_segmenter.settings import Settings
 
 TEMPLATE = PROJECT / "deploy" / "nginx.conf.template"
 DEFAULTS = {"DEADLINE": "9", "MAX_PIXELS": "4000000", "TRUSTED_PROXY": "127.0.0.1"}

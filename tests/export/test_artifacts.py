@@ -16,7 +16,7 @@ from tests.conftest import PROJECT
 from tests.support.int8 import overflowing
 from tumour_segmenter.contract import dice
 from tumour_segmenter.phantom import phantom
-from tumour_segmenter.segmenter import Segmenter
+from tumour_segmenter.segmenter import open_model
 
 ARTIFACTS = Path(os.environ.get("ARTIFACTS", PROJECT / "artifacts"))
 WEIGHTS = sorted((ARTIFACTS / "weights").glob("fold-*.safetensors"))
@@ -44,7 +44,7 @@ def test_the_file_gives_what_its_weights_give(name, out_of_fold):
     minimum = out_of_fold["operating_points"]["balanced"]["minimum_probability"]
     calibration = Calibration(**out_of_fold["calibration"])
     module = PixelsToMask(ensemble([m.weights for m in members]), calibration, minimum).eval()
-    segmenter = Segmenter.load(ARTIFACTS / name)
+    segmenter = open_model(ARTIFACTS / name)
     assert json.loads(segmenter.metadata["members"]) == [m.identity for m in members]
     agreements = []
     for arguments in PHANTOMS[: None if len(members) > 1 else 1]:
@@ -58,7 +58,7 @@ def test_the_file_gives_what_its_weights_give(name, out_of_fold):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_metadata_are_those_that_were_measured(name, out_of_fold):
-    segmenter = Segmenter.load(ARTIFACTS / name)
+    segmenter = open_model(ARTIFACTS / name)
     metadata = segmenter.metadata
     assert metadata["version"] == tumour_segmenter.__version__ == out_of_fold["version"]
     assert metadata["data_fingerprint"] == out_of_fold["data_fingerprint"]
@@ -85,7 +85,7 @@ def test_no_cpu_overflows_when_it_adds_two_products_in_16_bits(name):
 def test_nobody_measured_was_trained_on_by_the_member_of_the_fold(out_of_fold):
     images = {**out_of_fold["patients"], **out_of_fold["controls"]}
     for name, paths in MODELS.items():
-        trained_on = set(Segmenter.load(ARTIFACTS / name).trained_on)
+        trained_on = set(open_model(ARTIFACTS / name).trained_on)
         folds = {int(path.stem.rpartition("-")[2]) for path in paths}
         unseen = {row["hash"] for row in images.values() if {row["fold"]} == folds}
         assert not unseen & trained_on

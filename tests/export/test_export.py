@@ -25,7 +25,7 @@ from train.operating_point import Calibration
 from train.segmentation import ensemble
 from tumour_segmenter.contract import dice
 from tumour_segmenter.phantom import phantom
-from tumour_segmenter.segmenter import Segmenter
+from tumour_segmenter.segmenter import open_model
 
 POINTS = {
     "operating_point": "balanced",
@@ -108,7 +108,7 @@ def quick(monkeypatch, exported):
 
 
 def test_the_file_gives_the_mask_of_the_networks(exported, module):
-    segmenter = Segmenter.load(exported)
+    segmenter = open_model(exported)
     for size in ((426, 400), (300, 217)):
         pixels, _ = phantom(*size, seed=5)
         with torch.no_grad():
@@ -119,7 +119,7 @@ def test_the_file_gives_the_mask_of_the_networks(exported, module):
 
 def test_the_ensemble_is_no_single_member(folder, exported):
     pixels, _ = phantom(426, 400, seed=5)
-    mask = Segmenter.load(exported)(pixels)
+    mask = open_model(exported)(pixels)
     for member in load_members([folder / "weights"]):
         alone = graph.PixelsToMask(ensemble([member.weights]), Calibration(20.0), 0.01).eval()
         with torch.no_grad():
@@ -127,7 +127,7 @@ def test_the_ensemble_is_no_single_member(folder, exported):
 
 
 def test_any_size_is_taken(exported):
-    segmenter = Segmenter.load(exported)
+    segmenter = open_model(exported)
     for size in ((1, 1), (3, 500), (991, 400), (1200, 70)):
         mask = segmenter(phantom(*size)[0])
         assert mask.shape == size
@@ -136,7 +136,7 @@ def test_any_size_is_taken(exported):
 
 
 def test_a_flipped_body_and_salt_and_pepper_change_next_to_nothing(exported):
-    segmenter = Segmenter.load(exported)
+    segmenter = open_model(exported)
     pixels, _ = phantom(300, 200, seed=4)
     mask = segmenter(pixels)
     assert 0 < (mask > 0).mean() < 1
@@ -148,11 +148,11 @@ def test_a_flipped_body_and_salt_and_pepper_change_next_to_nothing(exported):
 
 
 def test_rows_of_a_slice_have_the_same_mask(exported):
-    assert detail.kept_by([Segmenter.load(exported)(phantom(300, 200, seed=4)[0]) > 0])
+    assert detail.kept_by([open_model(exported)(phantom(300, 200, seed=4)[0]) > 0])
 
 
 def test_an_operating_point_can_be_asked_for(exported):
-    segmenter = Segmenter.load(exported)
+    segmenter = open_model(exported)
     pixels, _ = phantom(300, 200, seed=4)
     assert set(segmenter.operating_points) == set(POINTS["operating_points"])
     assert segmenter(pixels, operating_point="sensitive").any()
@@ -171,7 +171,7 @@ def test_too_few_pixels_above_the_minimum_probability_are_not_drawn(module, mini
 
 
 def test_the_file_names_what_made_it(exported, folder):
-    segmenter = Segmenter.load(exported)
+    segmenter = open_model(exported)
     metadata = segmenter.metadata
     assert segmenter.trained_on == ["a", "b0", "b1"]
     assert metadata["name"] == "efficientnet-lite0-unet-x2-int8"
@@ -221,7 +221,7 @@ def test_the_last_dot_of_a_name_stays(folder, quick, capsys):
 
 def test_without_out_the_file_is_beside_its_weights(folder, quick):
     assert _export(folder, weights="weights/fold-1.safetensors") == 0
-    metadata = Segmenter.load(folder / "weights/model.onnx").metadata
+    metadata = open_model(folder / "weights/model.onnx").metadata
     assert metadata["name"] == "efficientnet-lite0-unet-int8"
     assert metadata["dice"].endswith("; 0.3000 ± 0.0200 on the 2 patients of fold 1")
 
@@ -229,7 +229,7 @@ def test_without_out_the_file_is_beside_its_weights(folder, quick):
 def test_another_operating_point_brings_its_own_figures(folder, quick, tmp_path):
     out = tmp_path / "model.onnx"
     assert _export(folder, "--out", str(out), "--operating-point", "sensitive") == 0
-    segmenter = Segmenter.load(out)
+    segmenter = open_model(out)
     assert segmenter.metadata["operating_point"] == "sensitive"
     assert segmenter.metadata["dice"].startswith("0.5000 ± 0.1000 at sensitive")
     minimum = onnx.numpy_helper.to_array(onnx.load(out).graph.initializer[-1])
@@ -243,7 +243,7 @@ def test_int8_ranges_come_from_training_images_where_there_are_data(folder, quic
     out = tmp_path / "model.onnx"
     points = ["--operating-points", str(folder / "points.json"), "--data", str(data)]
     assert export.main(["--weights", str(one), *points, "--out", str(out)]) == 0
-    metadata = Segmenter.load(out).metadata
+    metadata = open_model(out).metadata
     assert metadata["int8_ranges"] == "3 training images"
     agreement = "1.0000 between the masks of float32 and INT8 of 10 patients"
     assert metadata["int8_agreement"] == agreement
@@ -256,7 +256,7 @@ def test_operating_points_are_fitted_on_unseen_data_without_a_file(folder, quick
     assert export.main(start) == 2
     assert "give --data" in capsys.readouterr().err
     assert export.main([*start, "--data", str(data)]) == 0
-    points = Segmenter.load(out).operating_points
+    points = open_model(out).operating_points
     assert set(points) == {"sensitive", "balanced", "specific"}
     assert points["specific"]["specificity"] > points["sensitive"]["specificity"]
 
@@ -353,7 +353,7 @@ def test_file_and_checksum_are_renamed_at_once(folder, quick, tmp_path, monkeypa
     assert _export(folder, "--out", str(tmp_path / "model.onnx")) == 0
     size = (tmp_path / "model.onnx").stat().st_size
     assert calls.index(size) < calls.index("model.onnx.sha256") < calls.index("model.onnx")
-    assert Segmenter.load(tmp_path / "model.onnx")
+    assert open_model(tmp_path / "model.onnx")
 
 
 GOOD = check.Row(426, 400, 1000, 0, 0.99)

@@ -11,8 +11,9 @@ import pytest
 
 import tumour_segmenter
 from tests.conftest import PROJECT, write_artifact
+from tumour_segmenter.errors import ArtifactError
 from tumour_segmenter.phantom import phantom
-from tumour_segmenter.segmenter import ArtifactError, Baseline
+from tumour_segmenter.segmenter import Baseline
 
 PIXELS, _ = phantom(150, 120)
 
@@ -34,7 +35,10 @@ def test_model_is_that_of_the_environment(artifact, monkeypatch):
 
 
 def test_operating_point_can_be_named(tmp_path):
-    points = {"sensitive": {"minimum_probability": 0.5}, "specific": {"minimum_probability": 1.0}}
+    points = {
+        "sensitive": {"minimum_probability": 0.5, "threshold_factor": 1},
+        "specific": {"minimum_probability": 1.0, "threshold_factor": 1},
+    }
     metadata = {"name": "tiny", "operating_points": json.dumps(points)}
     segment = tumour_segmenter.load(
         write_artifact(tmp_path / "a.onnx", metadata=metadata, minimum=True)

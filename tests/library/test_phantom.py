@@ -8,8 +8,7 @@ import pytest
 from serve.page import EXAMPLES
 from tumour_segmenter.contract import dice
 from tumour_segmenter.phantom import phantom, volume
-from tumour_segmenter.segmenter import Baseline, Segmenter
-from tumour_segmenter.settings import Settings
+from tumour_segmenter.segmenter import Baseline, Segmenter, open_model
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_lesions_are_what_lesions_change():
 
 @pytest.fixture(scope="module")
 def shipped() -> Segmenter:
-    return Segmenter.load(Settings.read({}).model)
+    return open_model()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

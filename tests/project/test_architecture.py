@@ -22,7 +22,7 @@ ARROWS = {
     "deploy": {"tumour_segmenter"},
 }
 INSTALLED_INSIDE = {"serve", "scan"}
-HEAVY = {"torch", "onnx", "onnxscript", "pydicom", "pyarrow", "ray", "scipy", "tqdm", "matplotlib"}
+HEAVY = {"torch", "onnx", "onnxscript", "pydicom", "pyarrow", "ray", "scipy", "matplotlib"}
 WEB = {"flask", "gunicorn", "gevent", "werkzeug"}
 FOLDERS = [name for name in ARROWS if (ROOT / name).is_dir()]
 

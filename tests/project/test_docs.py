@@ -13,11 +13,11 @@ import pytest
 
 import tumour_segmenter
 from serve.page import EXAMPLES
+from serve.settings import VARIABLES
 from tests.conftest import PROJECT, SHIPPED
 from tumour_segmenter.contract import decode_png
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import Baseline
-from tumour_segmenter.settings import VARIABLES
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")])
 README = PROJECT / "README.md"

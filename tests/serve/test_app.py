@@ -12,11 +12,12 @@ import pytest
 
 import tumour_segmenter
 from serve.app import create_app
+from serve.settings import Settings
 from tests.conftest import PROJECT, TINY_METADATA, write_artifact
 from tumour_segmenter.contract import decode, encode
+from tumour_segmenter.errors import ArtifactError
 from tumour_segmenter.phantom import phantom
-from tumour_segmenter.segmenter import ArtifactError, Baseline
-from tumour_segmenter.settings import Settings
+from tumour_segmenter.segmenter import Baseline
 
 PIXELS, _ = phantom(120, 100)
 IMG = encode(PIXELS)
@@ -333,5 +334,5 @@ def test_serving_never_loads_what_only_training_needs(module):
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     loaded = {name.partition(".")[0] for name in run.stdout.split()}
-    assert "serve" in loaded
+    assert "tumour_segmenter" in loaded
     assert not loaded & {"torch", "onnx", "train", "export", "benchmarks", "matplotlib"}

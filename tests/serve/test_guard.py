@@ -6,9 +6,9 @@ import os
 import pytest
 
 from serve.app import create_app
+from serve.settings import Settings
 from tumour_segmenter.contract import encode
 from tumour_segmenter.phantom import phantom
-from tumour_segmenter.settings import Settings
 
 BODY = json.dumps({"img": encode(phantom(60, 50)[0])})
 KEY = "a key, with ü"

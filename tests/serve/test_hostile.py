@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from serve.app import create_app
+from serve.settings import Settings
 from tests.support.pngs import GREY, GREY_ALPHA, RGB, RGBA, SAMPLES, png
 from tumour_segmenter.contract import check_mask
-from tumour_segmenter.settings import Settings
 
 LONG = 17_000_000
 MEMORY = 4 * LONG

@@ -13,9 +13,9 @@ import pytest
 from benchmarks.asking import client
 from benchmarks.common import UsageError
 from serve.app import create_app
+from serve.settings import Settings
 from tests.support.serving import body_of, post, serving, together
 from tests.support.slow_model import lasting, write_slow_artifact
-from tumour_segmenter.settings import Settings
 
 
 def figures(url: str) -> dict[str, float]:

@@ -27,13 +27,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 from serve.app import create_app
 from serve.guard import GUARDED
 from serve.page import EXAMPLES
+from serve.settings import Settings
 from tests.conftest import TINY_METADATA, write_artifact
 from tests.support.serving import serving
 from tumour_segmenter.contract import decode, decode_png, dice, encode, encode_png, image_hash
 from tumour_segmenter.measure import measure
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import Baseline
-from tumour_segmenter.settings import Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMEDRIVER = shutil.which("chromedriver")

@@ -24,7 +24,6 @@ from tests.deploy.test_dockerfile import instructions
 from tumour_segmenter.contract import check_mask, decode, encode
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import Baseline
-from tumour_segmenter.settings import shipped_model
 
 COMMAND = json.loads(instructions("CMD")[0])
 PIXELS, _ = phantom()
@@ -42,7 +41,7 @@ def environment(tmp_path_factory) -> Path:
     return folder / "bin"
 
 
-MODEL = shipped_model().relative_to(PROJECT)  # what is served by default on this CPU
+MODEL = SHIPPED.relative_to(PROJECT)  # what is served by default on this CPU
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 import pytest
 
+from serve.settings import VARIABLES, Settings
 from tumour_segmenter.cpus import available_cpus
-from tumour_segmenter.settings import VARIABLES, Settings, SettingsError, shipped_model
+from tumour_segmenter.errors import SettingsError
 
 
-def test_defaults_just_work(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # the shipped model is found from anywhere
+def test_defaults_just_work():
     settings = Settings.read({})
-    assert settings.model == shipped_model()
-    assert settings.model.is_absolute()
+    assert settings.model == "shipped"
     assert (settings.host, settings.port) == ("0.0.0.0", 8000)
     assert settings.workers == available_cpus()
     assert settings.threads == 1
@@ -46,12 +45,8 @@ def test_values_are_taken():
     assert (settings.api_key, settings.metrics) == ("secret", True)
 
 
-def test_baseline_needs_no_file():
-    assert Settings.read({"MODEL": "baseline"}).model is None
-
-
 def test_cpus_are_shared_out_among_the_workers(monkeypatch):
-    monkeypatch.setattr("tumour_segmenter.settings.available_cpus", lambda: 8)
+    monkeypatch.setattr("serve.settings.available_cpus", lambda: 8)
     assert Settings.read({}).workers == 8
     assert Settings.read({"WORKERS": "2"}).threads == 4
     assert Settings.read({"WORKERS": "3"}).threads == 2

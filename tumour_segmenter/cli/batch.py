@@ -16,7 +16,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -25,16 +24,16 @@ from tumour_segmenter import __version__, contract, files
 from tumour_segmenter.cli import remote
 from tumour_segmenter.cli.tasks import Outcome, Provenance, Task, add_record, read_record
 from tumour_segmenter.measure import measure
-from tumour_segmenter.segmenter import check_option, load_model
+from tumour_segmenter.segmenter import check_option, open_model
 
 OVERLAY_COLOUR, OVERLAY_OPACITY = (255, 77, 208), 0.8  # as on the page
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every worker needs to know; `model` None is the baseline, `url` goes before it."""
+    """What every worker needs to know; `url` goes before `model`."""
 
-    model: Path | None
+    model: str  # "shipped", "fast", "baseline" or a path
     threads: int
     max_pixels: int
     url: str | None = None
@@ -62,7 +61,7 @@ def start(plan: Plan) -> None:
     if plan.url:
         _segment = remote.RemoteSegmenter(plan.url, plan.api_key, plan.operating_point)
     else:
-        model = load_model(plan.model, plan.threads)
+        model = open_model(plan.model, plan.threads)
         _segment = partial(model, operating_point=plan.operating_point)
 
 
@@ -81,7 +80,7 @@ def identify(plan: Plan) -> Provenance:
         metadata, version = about["model"], str(about.get("version"))
         offered = about.get("operating_points", {})
     else:
-        model = load_model(plan.model, plan.threads)
+        model = open_model(plan.model, plan.threads)
         metadata, version, offered = model.metadata, __version__, model.operating_points
     check_option(offered, plan.operating_point)
     name = metadata.get("sha256") or metadata.get("name", "unknown")

@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import sys
-import time
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +17,8 @@ from tumour_segmenter.cli.tasks import Provenance, Task, check_foreign, make_tas
 from tumour_segmenter.cpus import available_cpus
 from tumour_segmenter.errors import UsageError
 from tumour_segmenter.folders import counted, find_images
-from tumour_segmenter.segmenter import ArtifactError
-from tumour_segmenter.settings import VARIABLES, Settings, SettingsError
+from tumour_segmenter.progress import bar, say
+from tumour_segmenter.settings import API_KEY, MAX_PIXELS, MODEL, read
 
 NO_DEVICE = "Research software, not a medical device."
 SETTINGS = "settings are environment variables"
@@ -55,7 +54,7 @@ that N processes do each image once. Their tables are put together by
 tumour-segmenter merge.
 
 The model is that of the server, chosen by the same environment variables:
-MODEL (default: the shipped one; or baseline) and MAX_PIXELS. With --url
+MODEL (shipped, fast, baseline or a file) and MAX_PIXELS. With --url
 the server's model is asked, and API_KEY is sent if it is set; a busy server is
 asked again.
 
@@ -77,49 +76,17 @@ Named are images that are missing, doubled or failed, and rows of different
 models, versions, operating points or numbers of shards; the exit code is then 1."""
 
 
-class Progress:
-    """A bar on a terminal that shows how far it is; on anything else nothing at all."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._began = total, 0, time.monotonic()
-        self._shown = sys.stderr.isatty()
-        self._draw()
-
-    def step(self) -> None:
-        """Call after each image."""
-        self._done += 1
-        self._draw()
-
-    def say(self, line: str) -> None:
-        """Print a line that stays, above the bar."""
-        print(f"\r\x1b[K{line}" if self._shown else line, file=sys.stderr, flush=True)
-        self._draw()
-
-    def close(self) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def _draw(self) -> None:
-        if not self._shown or not self._total:
-            return
-        passed = time.monotonic() - self._began
-        filled = 24 * self._done // self._total
-        line = f"[{'#' * filled}{'.' * (24 - filled)}] {self._done}/{self._total}"
-        if self._done:
-            left = round(passed / self._done * (self._total - self._done))
-            line += f"  {self._done / passed:.1f} images/s  {left // 60}:{left % 60:02d} left"
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's own; return the exit code."""
+    if (argv or sys.argv[1:])[:1] == ["serve"]:
+        serve()
     arguments, unknown = _parser().parse_known_args(argv)
     if unknown:
         arguments.command.error(f"unknown: {' '.join(unknown)}; {SETTINGS}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
     try:
         return arguments.run(arguments)
-    except (UsageError, ArtifactError, SettingsError) as error:
+    except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before the first image, or again while it was ending
@@ -147,7 +114,6 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("predict", predict, "image files to mask files", PREDICT, MORE)
-    command.set_defaults(is_baseline=False)
     _add_files(command)
     command.add_argument("--url", help="ask this server, such as http://127.0.0.1:8000")
     command.add_argument(
@@ -161,19 +127,8 @@ def _parser() -> argparse.ArgumentParser:
         "--expect", nargs="+", type=Path, metavar="IMG|DIR", help="images that must have a row"
     )
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="table to write")
-    text = f"answer HTTP requests; {SETTINGS}"
-    add("serve", serve, text, f"{text}:\n\n{_settings()}", NO_DEVICE)
-    text = "the challenge's threshold baseline instead of the model"
-    command = add("baseline", predict, text, f"predict with {text}", NO_DEVICE)
-    command.set_defaults(is_baseline=True, url=None, operating_point=None)
-    _add_files(command)
+    commands.add_parser("serve", help=f"answer HTTP requests; {SETTINGS}")
     return parser
-
-
-def _settings() -> str:
-    """Return the table of settings, a line each."""
-    defaults = {v.name: f" (default: {v.default})" if v.default else "" for v in VARIABLES}
-    return "\n".join(f"  {v.name:<10} {v.help}{defaults[v.name]}" for v in VARIABLES)
 
 
 def _add_files(command: argparse.ArgumentParser) -> None:
@@ -199,14 +154,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def serve(arguments: argparse.Namespace) -> int:
-    """Become the server, a room of its own that this one does not import."""
-    Settings.read()  # tells now what is wrong with them
+def serve() -> None:
+    """Become the server, a door that the library does not import."""
     installed = find_spec("tumour_segmenter.serve")
-    os.execv(
-        sys.executable,
-        [sys.executable, "-m", "tumour_segmenter.serve" if installed else "serve"],
-    )
+    module = "tumour_segmenter.serve" if installed else "serve"
+    os.execv(sys.executable, [sys.executable, "-m", module, *sys.argv[2:]])
 
 
 def merge(arguments: argparse.Namespace) -> int:
@@ -227,7 +179,7 @@ def merge(arguments: argparse.Namespace) -> int:
 def predict(arguments: argparse.Namespace) -> int:
     """Do what `predict` was asked for; return the exit code.
 
-    Raises `UsageError`, `ArtifactError` and `SettingsError` before anything was written.
+    Raises `UsageError` before anything was written.
     """
     shard = shards.parse(arguments.shard) if arguments.shard else None
     found = find_images(arguments.images)
@@ -240,14 +192,14 @@ def predict(arguments: argparse.Namespace) -> int:
     files.check_outputs(found.images, outputs, "an image")
     for path in tables:
         table.check_place(path, "--csv")
-    settings = Settings.read()
+    settings = read([MODEL, MAX_PIXELS, API_KEY])
     jobs = arguments.jobs or (2 if arguments.url else available_cpus())
     plan = Plan(
-        model=None if arguments.is_baseline else settings.model,
+        model=settings["model"],
         threads=max(1, available_cpus() // jobs),
-        max_pixels=settings.max_pixels,
+        max_pixels=settings["max_pixels"],
         url=arguments.url,
-        api_key=settings.api_key,
+        api_key=settings["api_key"],
         operating_point=arguments.operating_point,
     )
     provenance = batch.identify(plan)  # tells now what each worker would stumble over
@@ -271,7 +223,7 @@ def _run(
     done, written, failed, ended, code = len(tasks) - len(todo), 0, 0, "", 0
     rows: dict[Path, str] = {}
     # What is done is only looked at again for the table.
-    progress = Progress(len(tasks if csv else todo))
+    progress = bar(total=len(tasks if csv else todo), desc="segmenting", unit="images")
     try:
         with closing(batch.outcomes(tasks if csv else todo, plan, provenance, jobs)) as outcomes:
             for outcome in outcomes:
@@ -279,13 +231,13 @@ def _run(
                 if csv:
                     rows[image] = table.row(outcome, provenance, shard)
                 for warning in outcome.warnings:
-                    progress.say(f"warning: {image}: {warning}")
+                    say(f"warning: {image}: {warning}")
                 if outcome.fault:
                     about = "" if outcome.fatal else f"{image}: "
-                    progress.say(f"error: {about}{outcome.fault}")
+                    say(f"error: {about}{outcome.fault}")
                     failed, code = failed + 1, 1
                 written += outcome.seconds is not None
-                progress.step()
+                progress.update()
                 if outcome.fatal:
                     ended = "stopped"
                     break

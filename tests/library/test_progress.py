@@ -1,0 +1,46 @@
+"""Long work shows how far it is: a bar on a terminal, lines in a file."""
+
+import io
+
+from tumour_segmenter import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def drawn(monkeypatch, stderr: io.StringIO) -> str:
+    monkeypatch.setattr("sys.stderr", stderr)
+    bar = progress.bar(total=4, desc="segmenting", unit="images")
+    for _ in range(2):
+        bar.update()
+        bar.refresh()
+    progress.say("error: a line")
+    bar.close()
+    return stderr.getvalue()
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    said = drawn(monkeypatch, Terminal())
+    assert "2/4" in said
+    assert "\r" in said
+    assert "error: a line\n" in said
+
+
+def test_a_file_gets_lines(monkeypatch):
+    said = drawn(monkeypatch, io.StringIO())
+    assert "\r" not in said
+    first, second, error = said.splitlines()
+    assert first.startswith("segmenting: 1 of 4 images, ")
+    assert second.startswith("segmenting: 2 of 4 images, ")
+    assert second.endswith(" left")
+    assert error == "error: a line"
+
+
+def test_what_is_done_at_once_leaves_no_line(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr("sys.stderr", file)
+    for _ in progress.bar(range(100), desc="reading", unit="files"):
+        pass
+    assert file.getvalue() == ""
