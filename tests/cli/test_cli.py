@@ -350,7 +350,9 @@ def test_name_of_255_bytes_without_ending_gets_a_mask(folder, tmp_path):
 
 
 def test_image_that_cannot_be_read_is_named_once(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tumour_segmenter.cli.batch._plan", Plan("baseline", 1, 10**6), raising=False)
+    monkeypatch.setattr(
+        "tumour_segmenter.cli.batch._plan", Plan("baseline", 1, 10**6), raising=False
+    )
     monkeypatch.setattr(
         "tumour_segmenter.cli.batch.outcomes",
         lambda tasks, _, made, __: (batch.work(t, made) for t in tasks),

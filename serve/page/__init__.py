@@ -14,7 +14,7 @@ from tumour_segmenter import contract
 from tumour_segmenter.labels import decode_label
 from tumour_segmenter.phantom import phantom
 
-from .record import Stages
+from ..record import Stages
 
 # What `phantom` draws for examples 1, 2 and 3: a trunk, a trunk without a tumour, a whole body.
 EXAMPLES = (
