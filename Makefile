@@ -5,48 +5,54 @@ MINUTES ?= 70
 SEEDS ?= 2
 JOBS ?= 1
 RUNS ?= runs/folds
-OUT ?= artifacts
+OUT ?= runs/artifacts
 SERVE := .venv/bin
+BENCH := .venv-bench/bin
 DEV := .venv-dev/bin
+PYTEST := $(DEV)/python -m pytest -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint train model export bench
+.PHONY: help serve serve-env bench bench-env dev-env lint quick test train export model
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-serve: .venv/installed ## answer on port 8000 with the shipped model
+serve: serve-env ## answer on port 8000 with the shipped model
 	$(SERVE)/gunicorn serve.app:app
 
-test: lint ## check the style and run all tests, about 10 minutes
-	@echo "The tests start servers and browsers and train small networks: about 10 minutes on two cores."
-	$(DEV)/python -m pytest -rs
+serve-env: .venv/installed ## .venv: what serving, the command line and the library need
+bench-env: .venv-bench/installed ## .venv-bench: that and what the benchmarks and the scorer need
+dev-env: .venv-dev/installed ## .venv-dev: everything, with PyTorch, for training and the tests
 
-lint: .venv-dev/installed ## check the style
-	$(DEV)/ruff check
-	$(DEV)/ruff format --check
+bench: bench-env ## time the server on this machine: under 3 minutes
+	$(BENCH)/python benchmarks/latency.py
 
-train: .venv-dev/installed ## train one network: make train DATA=folder RUN=runs/name MINUTES=70
+lint: .venv-lint/installed ## check the style
+	.venv-lint/bin/ruff check
+	.venv-lint/bin/ruff format --check
+
+quick: lint dev-env ## check the style and run the tests that start nothing: under a minute
+	$(PYTEST) -m "not slow"
+
+test: lint dev-env ## check the style and run all tests: about 6 minutes on two cores
+	@echo "The tests start servers and browsers and train small networks: about 6 minutes on two cores."
+	$(PYTEST) -rs
+
+train: dev-env ## train one network: make train DATA=folder RUN=runs/name MINUTES=70
 	$(DEV)/python -m train.fit --data $(DATA) --out $(RUN) --minutes $(MINUTES)
 
-export: .venv-dev/installed ## turn that network into a file to serve: make export RUN=runs/name
+export: dev-env ## turn that network into a file to serve: make export RUN=runs/name
 	$(DEV)/python -m export --weights $(RUN)/weights.safetensors --data $(DATA)
 
-model: .venv-dev/installed ## from ImageNet weights to artifacts/: make model DATA=folder SEEDS=2 JOBS=1
+model: dev-env ## from ImageNet weights to model.onnx and fast.onnx: make model DATA=folder OUT=runs/artifacts
 	$(DEV)/python -m train.crossval --data $(DATA) --out $(RUNS) --seeds $(SEEDS) \
 		--minutes $(MINUTES) --jobs $(JOBS)
 	$(DEV)/python -m train.out_of_fold --weights $(RUNS)/weights --data $(DATA) --out $(OUT)
 	mkdir -p $(OUT)/weights && cp $(RUNS)/weights/fold-?.safetensors $(OUT)/weights/
 	$(DEV)/python -m export --weights $(OUT)/weights/fold-?.safetensors --data $(DATA) \
 		--operating-points $(OUT)/out_of_fold.json --out $(OUT)/model.onnx
-	for weights in $(OUT)/weights/fold-?.safetensors; do \
-		$(DEV)/python -m export --weights $$weights --data $(DATA) \
-			--operating-points $(OUT)/out_of_fold.json \
-			--out $(OUT)/members/$$(basename $$weights .safetensors).onnx || exit 1; \
-	done
-
-bench: .venv-dev/installed ## time the server on this machine: under 3 minutes
-	$(DEV)/python benchmarks/latency.py
+	$(DEV)/python -m export --weights $(OUT)/weights/fold-[01].safetensors --data $(DATA) \
+		--operating-points $(OUT)/out_of_fold.json --out $(OUT)/fast.onnx
 
 define NO_GPU
 There is no GPU here, and PyTorch's usual build is gigabytes for one. Take its CPU build first: choose
@@ -58,8 +64,11 @@ export NO_GPU
 # The empty file `installed` is younger than the requirements once all of them are there. One file
 # at a time: where one has hashes, pip would ask for those of all others as well.
 .venv/installed: requirements-serve.txt
-.venv-dev/installed: requirements-serve.txt requirements-train.txt requirements-scan.txt requirements-test.txt
-.venv/installed .venv-dev/installed:
+.venv-bench/installed: requirements-serve.txt requirements-benchmarks.txt
+.venv-lint/installed: requirements-lint.txt
+.venv-dev/installed: requirements-serve.txt requirements-benchmarks.txt requirements-train.txt \
+		requirements-scan.txt requirements-metrics.txt requirements-test.txt requirements-lint.txt
+%/installed:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"error: Python 3.11 or newer is needed; name it with PYTHON=...")'
 	$(PYTHON) -m venv $(@D)

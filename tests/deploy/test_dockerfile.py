@@ -146,6 +146,7 @@ def test_serving_requirements_are_pinned_and_light():
         "numpy",
         "onnxruntime",
         "pillow",
+        "tqdm",
     }
     assert all(re.fullmatch(r"[\d.]+", version) for _, version in pins)
     installed = (PROJECT / "requirements-serve.txt").read_text()

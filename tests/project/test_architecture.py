@@ -45,9 +45,8 @@ def imports(path: Path, modules: set[str]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:  # what is installed inside of the library, by another name
-                assert node.level == 1, f"{path}: imports climb no folder"
                 assert module_of(path).split(".")[0] in INSTALLED_INSIDE, path
-                package = ".".join(path.relative_to(ROOT).parent.parts)
+                package = ".".join(path.relative_to(ROOT).parents[node.level - 1].parts)
                 module = f"{package}.{module}".rstrip(".")
             names = [f"{module}.{alias.name}" for alias in node.names]
             names = [name if name in modules else module for name in names]

@@ -119,12 +119,12 @@ def test_readme_lists_every_setting():
 
 
 def test_commands_of_make_exist():
-    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.M))
     named = {
         (document.name, target)
         for document in DOCUMENTS
         for code in [blocks(document.read_text(), "sh", "text"), *inline(document)]
-        for target in re.findall(r"(?:^|[;&(]) *make ([a-z]+)", code, re.M)
+        for target in re.findall(r"(?:^|[;&(]) *make ([a-z-]+)", code, re.M)
     }
     assert len(named) > 3
     assert {(name, target) for name, target in named if target not in targets} == set()
@@ -134,7 +134,7 @@ def inline(document: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", document.read_text())
 
 
-SUBCOMMANDS = ("predict", "merge", "serve", "baseline")
+SUBCOMMANDS = ("predict", "merge", "serve")
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -144,7 +144,8 @@ def commands() -> list[tuple[str, ...]]:
         code = blocks(document.read_text(), "sh", "text").replace("\\\n", " ")
         for line in [*code.splitlines(), *inline(document)]:
             match = re.search(
-                r"python3? (-m (?:serve|train|export)\S*|benchmarks/\S+\.py)(.*)", line
+                r"python3? (-m (?:tumour_segmenter|serve|scan|train|export)\S*|benchmarks/\S+\.py)(.*)",
+                line,
             )
             if match:
                 rest = match[2].split()
