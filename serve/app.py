@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flask import Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import (
-    HTTPException,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-    Unauthorized,
-)
+from flask import Flask, Response, jsonify
 
 from tumour_segmenter import __version__, contract
-from tumour_segmenter.contract import ContractError
 from tumour_segmenter.errors import ArtifactError, SettingsError
 from tumour_segmenter.measure import BODY_BELOW, share_warning
 from tumour_segmenter.model_file import PROJECT, model_path, read_checked
-from tumour_segmenter.phantom import phantom
-from tumour_segmenter.segmenter import Baseline, Segmenter, check_operating_point, open_model
+from tumour_segmenter.segmenter import Prediction, check_operating_point
 
-from . import STARTED, guard, loop, metrics, record, stopping
+from . import STARTED, canary, errors, guard, metrics, model_run, request_log, stopping
 from .body import BUDGET, Budget, Intake
 from .page import page
-from .queue import Overloaded, Queue
+from .queue import Queue
 from .settings import Settings
-from .speaker import Speaker
+from .threads import run_in_thread, under_gevent
 
 # gunicorn's exit code for an app that cannot be loaded: it stops instead of trying for ever.
 APP_LOAD_ERROR = 4
-# Seconds in which a worker that fails with others is told to stop, or killed if it was told too
-# early to hear it; one that fails alone is not.
-OTHERS_TELL = 30
+# Seconds after which a worker that could not open the model ends, so that another one tries.
+TRY_AGAIN = 1
 configured = False  # whether gunicorn read its configuration
-speaker = Speaker()
 OPENAPI = Path(__file__).with_name("openapi.json")
-# Characters of base64 whose decoding would hold up the loop.
-LARGE = 2**21
-# Other processors round otherwise, which flips single pixels at a lesion's edge.
-CANARY_TOLERANCE = 0.02
 
 
 @functools.cache
@@ -73,75 +57,68 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
     not survive one.
     """
     settings = settings or Settings.read()
-    segmenter = open_model(settings.model, settings.threads, model)
-    _try_out(segmenter)
+    segmenter = canary.open_tried(settings, model)
     queue = Queue(settings.queue)
     budget = Budget(max(BUDGET // settings.workers, settings.max_body))
     intake = Intake(queue, budget, settings.deadline)
 
     app = Flask(__name__, static_folder=None)
-    app.extensions["queue"] = queue
-    app.extensions["intake"] = intake
+    app.extensions |= {"queue": queue, "intake": intake, "deadline": settings.deadline}
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.config["MAX_PIXELS"] = settings.max_pixels
     trained_on_hashes = frozenset(segmenter.trained_on)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.register_blueprint(page)
-    record.keep(app)
-    guard.protect(app, settings.api_key)
-    app.after_request(loop.close_unread)
+    request_log.init_app(app)
+    guard.init_app(app, settings.api_key)
+    errors.init_app(app)
+    if under_gevent():
+        from .worker import close_in_time
+
+        app.after_request(close_in_time)
     if settings.metrics:
-        metrics.count(app, queue, segmenter.metadata)
-    app.register_error_handler(ContractError, _contract_error)
-    app.register_error_handler(Overloaded, _overloaded)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _crash)
-
-    def decode(img: Any, until: float) -> contract.GreyImage:
-        if isinstance(img, str) and len(img) > LARGE:  # others need not wait for it
-            return loop.apart(until, contract.decode_image, img, settings.max_pixels)
-        return contract.decode_image(img, settings.max_pixels)
-
-    def run(pixels: np.ndarray, until: float, operating_point: str | None) -> np.ndarray:
-        options = segmenter.run_options(pixels)
-        clock = threading.Timer(until - time.monotonic(), setattr, (options, "terminate", True))
-        clock.start()
-        try:
-            return loop.apart(until, segmenter.run, pixels, operating_point, False, options).mask
-        except loop.Hung as error:
-            queue.close()
-            raise Overloaded("the model hangs") from error
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            if options and options.terminate:
-                raise Overloaded("the model did not finish in time") from error
-            raise
-        finally:
-            clock.cancel()
+        metrics.init_app(app, queue, segmenter.metadata)
 
     @app.post("/predict")
     def predict() -> Response:
-        until = record.began() + settings.deadline
-        stages = record.Stages()
+        stages = request_log.Stages()
         with intake.image(stages) as (asked, slot):
             check_operating_point(segmenter.operating_points, asked.operating_point)
-            image = decode(asked.img, until)
-            pixels = image.pixels
-            record.note(height=pixels.shape[0], width=pixels.shape[1])
+            image = run_in_thread(slot.until, contract.decode_image, asked.img, settings.max_pixels)
+            height, width = image.pixels.shape
+            request_log.note(height=height, width=width)
             stages.done("decode")
-            with slot.model(pixels.size):
+            with slot.model(image.pixels.size):
                 stages.done("wait")
-                mask = run(pixels, until, asked.operating_point)
+                prediction = model_run.run(
+                    segmenter,
+                    queue,
+                    image.pixels,
+                    slot.until,
+                    operating_point=asked.operating_point,
+                    probability=asked.probability,
+                )
             stages.done("run")
-            response = jsonify(img=contract.encode(mask))
+            response = run_in_thread(slot.until, answer, image, prediction)
             stages.done("encode")
         response.headers["Server-Timing"] = str(stages)
-        body_pixels = np.count_nonzero(pixels < BODY_BELOW)
-        doubts = [*image.notes, share_warning(np.count_nonzero(mask), body_pixels)]
+        if warning := response.headers.get("X-Warning"):
+            request_log.note(warning=warning)
+        return response
+
+    def answer(image: contract.GreyImage, prediction: Prediction) -> Response:
+        with app.app_context():
+            pictures = {"img": contract.encode(prediction.mask)}
+            if prediction.probability is not None:
+                png = contract.encode_grey_png(prediction.probability)
+                pictures["probability"] = base64.b64encode(png).decode()
+            response = jsonify(pictures)
+        body_pixels = np.count_nonzero(image.pixels < BODY_BELOW)
+        doubts = [*image.notes, share_warning(np.count_nonzero(prediction.mask), body_pixels)]
         if warning := " | ".join(filter(None, doubts)):
-            record.note(warning=warning)
             response.headers["X-Warning"] = warning.encode("ascii", "replace").decode()
-        if trained_on_hashes and contract.image_hash(pixels) in trained_on_hashes:
+        if trained_on_hashes and contract.image_hash(image.pixels) in trained_on_hashes:
             response.headers["X-Trained-On"] = "true"
         return response
 
@@ -151,7 +128,7 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
             "service": "tumor-segmentation-usecase",
             "uptime": str(timedelta(seconds=time.monotonic() - STARTED)),
             "version": __version__,
-            "model": segmenter.metadata,
+            "model": _described(segmenter.metadata),
             "operating_points": segmenter.operating_points,
         }
 
@@ -170,75 +147,25 @@ def create_app(settings: Settings | None = None, model: bytes | None = None) -> 
         return {"status": "alive"}
 
     @app.get("/healthz/ready")
-    def ready() -> Response | dict[str, str]:
+    def ready() -> dict[str, str]:
         if stopping.asked():
-            return _error(503, "stopping", "the server is about to stop; ask another one")
+            raise errors.Stopping
         # An app whose model failed on the phantom was never made.
         return {"status": "ready"}
 
     return app
 
 
-def _try_out(segmenter: Segmenter | Baseline) -> None:
-    """Warm the model up on the synthetic phantom, whose mask is known; raises `ArtifactError`.
+def _described(metadata: dict[str, str | int]) -> dict[str, Any]:
+    """Return what a model says about itself, its lists and objects as such.
 
-    Known is how many pixels the export marked, if the model's metadata say so.
+    The operating points stand beside it.
     """
-    pixels, _ = phantom()
-    try:
-        mask = segmenter(pixels)
-    except Exception as error:
-        raise ArtifactError(f"the model fails on the synthetic phantom: {error}") from error
-    if mask.shape != pixels.shape or mask.dtype != np.uint8 or not np.isin(mask, (0, 255)).all():
-        raise ArtifactError(
-            f"the model's mask of the synthetic phantom is {mask.dtype} of shape {mask.shape}, "
-            f"expected uint8 0 or 255 of shape {pixels.shape}; export it again"
-        )
-    found, known = np.count_nonzero(mask), segmenter.metadata.get("canary_tumour_pixels")
-    if known is not None and abs(found - int(known)) > CANARY_TOLERANCE * int(known) + 5:
-        raise ArtifactError(
-            f"the model marks {found} pixels of the synthetic phantom, but {known} when it was "
-            "exported; install the versions in requirements-serve.txt, or export it again"
-        )
-
-
-def _error(status: int, code: str, message: str) -> Response:
-    response = jsonify(error={"code": code, "message": message})
-    response.status_code = status
-    return response
-
-
-def _contract_error(error: ContractError) -> Response:
-    return _error(error.status, error.code, str(error))
-
-
-def _overloaded(error: Overloaded) -> Response:
-    response = _error(503, "overloaded", str(error))
-    response.headers["Retry-After"] = str(error.retry_after)
-    return response
-
-
-def _http_error(error: HTTPException) -> Response:
-    allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
-    if isinstance(error, NotFound):
-        message = f"there is nothing at {request.path}; see /openapi.json for what there is"
-    elif isinstance(error, MethodNotAllowed):
-        message = f"{request.path} does not take {request.method}, only {allowed}"
-    elif isinstance(error, RequestEntityTooLarge):
-        message = f"the body is too large, at most {request.max_content_length:,} bytes are taken"
-    else:
-        message = error.description or error.name
-    response = _error(error.code or 500, error.name.lower().replace(" ", "_"), message)
-    if allowed:
-        response.headers["Allow"] = allowed
-    if isinstance(error, Unauthorized):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def _crash(error: Exception) -> Response:
-    current_app.logger.exception("%s %s failed", request.method, request.path, exc_info=error)
-    return _error(500, "internal_error", "the server failed on this request; its log says why")
+    return {
+        key: json.loads(text) if str(text).startswith(("{", "[")) else text
+        for key, text in metadata.items()
+        if key != "operating_points"
+    }
 
 
 def __getattr__(name: str) -> Flask:
@@ -257,25 +184,16 @@ def _app(pid: int) -> Flask:
                 f"gunicorn -c {_configuration()} {__name__}:app"
             )
         return create_app(model=served_model())
-    except (SettingsError, ArtifactError) as error:
-        if not speaker.first():
-            _wait_for_stop()
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(APP_LOAD_ERROR)
+    except (SettingsError, ArtifactError, MemoryError) as error:
+        print(f"error: {str(error) or 'too little memory'}", file=sys.stderr, flush=True)
+        if not configured:
+            sys.exit(APP_LOAD_ERROR)
+        # The master has tried the same model, so what is missing now may be there again.
+        time.sleep(TRY_AGAIN)
+        sys.exit(1)
 
 
 def _configuration() -> str:
     """Return what gunicorn's option -c takes: the project's file, or the installed module."""
     file = PROJECT / "gunicorn.conf.py"
     return shlex.quote(str(file)) if file.is_file() else f"python:{__package__}.gunicorn_config"
-
-
-def _wait_for_stop() -> None:
-    """Let the worker that failed first end the server: gunicorn fails if another does meanwhile."""
-    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))
-    if getattr(worker, "alive", True):  # else it was told already
-        loop.plain_sleep(OTHERS_TELL)
-    else:
-        os._exit(0)

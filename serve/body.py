@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from flask import request
+from flask import g, request
 from werkzeug.exceptions import BadRequest, LengthRequired, RequestTimeout
 
 from tumour_segmenter.contract import ContractError
 
-from . import loop
 from .queue import Overloaded, Queue, Slot
-from .record import Stages, began
+from .request_log import Stages
+from .threads import raise_at
 
 EXPECTED = '{"img": "<base64 PNG>"}'
 PIECE = 2**20
@@ -25,13 +25,16 @@ PIECE = 2**20
 BUDGET = 2**28
 # An image is a single value, however large; many small ones would take many times their size.
 MOST_VALUES = 10_000
+# What says in a request's environment that its body was read.
+READ = "serve.read"
 
 
 class Posted(NamedTuple):
-    """What a body says, unchecked: any JSON may stand there."""
+    """What a body says. `img` and `operating_point` are unchecked: any JSON may stand there."""
 
     img: Any
     operating_point: Any  # None where it does not say
+    probability: bool
 
 
 class Budget:
@@ -80,14 +83,15 @@ class Intake:
     def image(self, stages: Stages) -> Iterator[tuple[Posted, Slot]]:
         """Yield what this request asks for, and its slot, once at most one image is ahead of it.
 
-        Raises `ContractError`, `Overloaded` or an HTTP error.
+        The slot's `until` is when the answer must be there. Raises `ContractError` or an HTTP
+        error, `Overloaded` among them.
         """
         self.queue.check()  # where there is no slot no body is read
-        until = began() + self.deadline
+        until = g.began + self.deadline
         body = read(until, self.budget)
         stages.done("read")
         with self.queue.slot(until) as slot:
-            slot.next()
+            slot.wait_to_decode()
             stages.done("wait")
             yield parse(body), slot
 
@@ -103,14 +107,14 @@ def read(until: float, budget: Budget) -> bytes:
         raise ContractError("unsupported_encoding", "the body must be sent uncompressed", 415)
     stream, missing, pieces = request.stream, request.content_length or 0, []
     late = RequestTimeout("the request did not arrive in time")
-    with loop.limit(until, late), budget.reader() as take:
+    with raise_at(until, late), budget.reader() as take:
         while missing:
             take(min(PIECE, missing))
             if not (piece := stream.read(min(PIECE, missing))):
                 raise BadRequest("the body ended before its Content-Length")
             pieces.append(piece)
             missing -= len(piece)
-    request.environ[loop.READ] = True
+    request.environ[READ] = True
     return b"".join(pieces)
 
 
@@ -137,7 +141,12 @@ def parse(body: bytes) -> Posted:
         ) from error
     if not isinstance(document, dict) or "img" not in document:
         raise ContractError("missing_img", f"the body holds no img, expected {EXPECTED}")
-    return Posted(document["img"], document.get("operating_point"))
+    probability = document.get("probability", False)
+    if not isinstance(probability, bool):
+        raise ContractError(
+            "bad_probability", "probability must be true or false, or left out", 400
+        )
+    return Posted(document["img"], document.get("operating_point"), probability)
 
 
 def _no_number(constant: str) -> None:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 
 from flask import Flask, Response, request
+from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
-# What costs work or tells about others; the rest is for everyone.
-GUARDED = ("predict", "metrics", "page.label", "page.image", "page.key")
+# Endpoints for everyone: the page and its files, who answers, and whether. All else, also what is
+# added some day and what is not there, asks for the key.
+OPEN = {
+    "about",
+    "openapi",
+    "live",
+    "ready",
+    "page.index",
+    "page.static",
+    "page.example",
+    "page.example_truth",
+}
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -23,25 +35,38 @@ HEADERS = {
 }
 
 
-def protect(app: Flask, key: str) -> None:
-    """Ask for `key` where it matters, unless it is empty; send security headers everywhere."""
+def init_app(app: Flask, key: str) -> None:
+    """Ask for `key` unless it is empty or the endpoint is open; send security headers always."""
+    forms = _forms(key)
 
     @app.before_request
     def ask() -> None:
-        if key and request.endpoint in GUARDED and not _has(key):
-            raise Unauthorized("send the server's key as Authorization: Bearer, or as X-API-Key")
+        if key and request.endpoint not in OPEN and not _has(forms):
+            raise Unauthorized(
+                "send the server's key as Authorization: Bearer, or as X-API-Key",
+                www_authenticate=WWWAuthenticate("bearer"),
+            )
 
     @app.after_request
     def warn(response: Response) -> Response:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
-        if request.endpoint in GUARDED:  # masks and figures are nobody else's, and soon old
+        if request.endpoint not in OPEN:  # masks and figures are nobody else's, and soon old
             response.headers["Cache-Control"] = "no-store"
         return response
 
 
-def _has(key: str) -> bool:
+def _forms(key: str) -> list[bytes]:
+    """Return the bytes that a client may send for `key`: HTTP does not say how letters are sent."""
+    forms = [key.encode("utf-8", "surrogateescape")]  # bytes of the environment, whatever they are
+    with suppress(UnicodeEncodeError):
+        forms.append(key.encode("latin-1"))
+    return forms
+
+
+def _has(forms: list[bytes]) -> bool:
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     given = bearer if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
-    # Headers arrive as latin-1; the time that the comparison takes tells nothing about the key.
-    return hmac.compare_digest(given.strip().encode("latin-1", "replace"), key.encode())
+    sent = given.strip().encode("latin-1", "replace")  # the bytes as they came
+    # The time that a comparison takes tells nothing about the key.
+    return any(hmac.compare_digest(sent, form) for form in forms)

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 from tumour_segmenter.errors import ArtifactError, SettingsError
 
-from . import app, loop, metrics, siblings, stopping
-from .log import Log
-from .settings import Settings
+from . import app, canary, metrics, siblings, stopping
+from .request_log import RequestLog
+from .settings import Settings, shown_host
 
 try:
     settings = Settings.read()
@@ -22,7 +22,7 @@ except SettingsError as error:
 
 app.configured = True
 wsgi_app = f"{__package__}.app:app"
-bind = f"{settings.host}:{settings.port}"
+bind = f"{shown_host(settings.host)}:{settings.port}"
 workers = settings.workers
 
 # glibc gives threads a heap each, and each keeps what the largest image took: one for all of them
@@ -32,7 +32,7 @@ M_ARENA_MAX = -8
 with suppress(OSError, AttributeError):
     ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 1)
 
-worker_class = "gevent"  # clients that are slow hold no thread
+worker_class = f"{__package__}.worker.Worker"  # clients that are slow hold no thread
 # Below the 1,024 files that a process may have open by default.
 worker_connections = 900
 # Nobody needs as many; gunicorn takes up to 8 kB of each.
@@ -54,14 +54,14 @@ worker_tmp_dir = memory
 control_socket_disable = True
 
 accesslog = "-"
-logger_class = Log
+logger_class = RequestLog
 
 
 def on_starting(server):
-    """Stop before any worker is made if none could serve, so that what is wrong is said once."""
+    """Stop before the port opens if no worker could serve, so that what is wrong is said once."""
     try:
         check_ports(server.cfg)
-        app.served_model()
+        canary.check(settings, app.served_model())
         if settings.metrics:
             metrics.open_folder(memory)
     except (ArtifactError, SettingsError) as error:
@@ -81,7 +81,7 @@ def check_ports(cfg):
             try:
                 probe.bind(address)  # to listen would let clients in that are cut off at once
             except OSError as error:
-                where = f"port {address[1]} of {address[0]}"
+                where = f"port {address[1]} of {shown_host(address[0])}"
                 if error.errno == errno.EADDRINUSE:
                     why = f"{where} is in use; stop what listens there, or set PORT= to another"
                 else:
@@ -89,11 +89,17 @@ def check_ports(cfg):
                 raise SettingsError(why) from error
 
 
+def pre_fork(server, worker):
+    """Give a worker its number, that of one that ended if there is any."""
+    worker.number = siblings.free_number(server.WORKERS.values())
+
+
 def post_fork(server, worker):
     """Give a new worker time to open the model; a preloaded app is made again after the fork."""
     ready_by = time.monotonic() + BOOT
     os.utime(worker.tmp.fileno(), (ready_by, ready_by))
     worker.app.callable = None
+    metrics.begin(worker.number)
 
 
 def when_ready(server):
@@ -103,45 +109,37 @@ def when_ready(server):
 
 def post_worker_init(worker):
     """Say when a worker can answer; from now on it must give its signs of life."""
-    worker.handle_error = lambda *args: loop.answer_error(worker, *args)
-    if loop.active() and "queue" in extensions(worker):
-        loop.Watch(worker, worker.wsgi, settings.deadline)
-        worker.siblings = siblings.Siblings(worker, extensions(worker)["queue"])
-    else:
+    if not getattr(worker, "queue", None):
         worker.log.warning(
-            "Not the gevent worker with serve.app:app: slow clients take its threads, and an image "
-            "that hangs is not ended by itself"
+            "Not the worker of this server with serve.app:app: slow clients take its threads, and "
+            "an image that hangs is not ended by itself"
         )
     # A machine that stood still must not cost what is in flight: a worker that the master asks why
     # it gave no sign of life, and that can still answer, stays. The next time it is killed.
     signal.signal(signal.SIGABRT, lambda *_: worker.notify())
     worker.notify()
     worker.log.info("Worker is ready (pid: %s)", worker.pid)
+    if worker.age == 1:
+        worker.log.info("Ready: %s", where(worker.sockets[0].getsockname()))
 
 
-def extensions(worker):
-    """Return what our app keeps; nothing where another one wraps it."""
-    return getattr(worker.wsgi, "extensions", {})
-
-
-def pre_request(worker, req):
-    """Have a client connect again, to another worker, where that one has less to do."""
-    loop.handled.set(req)
-    if siblings.have_fewer(worker):
-        req.force_close()
-
-
-def post_request(worker, req, environ, resp):
-    """Wait for the client's next request."""
-    if watch := extensions(worker).get("watch"):
-        watch.answered(environ.get("gunicorn.socket"))
+def where(address):
+    """Return where people find the server, and who does."""
+    if not isinstance(address, tuple):
+        return address
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    host, port = address[:2]
+    url = f"http://{shown_host(everywhere.get(host, host))}:{port}"
+    if host not in everywhere:
+        return url
+    return f"{url}, and for the whole network; HOST=127.0.0.1 would keep it to this machine"
 
 
 def child_exit(server, worker):
     """Take a worker that ended out of the figures of what is going on now."""
-    siblings.forget(worker)
+    siblings.forget(worker.number)
     if settings.metrics:
-        metrics.forget(worker.pid)
+        metrics.forget(worker.number)
 
 
 def on_exit(server):

@@ -1,7 +1,8 @@
 """Figures for Prometheus at /metrics, right over all workers and over those that were replaced.
 
 prometheus_client is needed only where METRICS=on. Each worker counts in files of its own in one
-folder, which gunicorn's master makes, and any worker adds all of them up.
+folder, which gunicorn's master makes, and any worker adds all of them up. The files are named by
+the worker's number, so that who replaces a worker goes on counting in its files.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ import tempfile
 import time
 from importlib.util import find_spec
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 
 from tumour_segmenter.errors import SettingsError
 
 from .queue import Queue
-from .record import began
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+FOLDER, NUMBER = "PROMETHEUS_MULTIPROC_DIR", "SEGMENTER_WORKER"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 9, 10)
 
 
@@ -38,19 +38,27 @@ def close_folder() -> None:
     shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
 
 
-def forget(pid: int) -> None:
-    """Take what the dead worker `pid` had in flight out of the sum; what it has counted stays."""
+def begin(number: int) -> None:
+    """Have this process, a worker before it makes its app, count as the worker `number`."""
+    os.environ[NUMBER] = str(number)
+
+
+def forget(number: int) -> None:
+    """Take what a worker that ended had in flight out of the sum; what it has counted stays."""
     from prometheus_client import multiprocess
 
-    multiprocess.mark_process_dead(pid)
+    multiprocess.mark_process_dead(number)
 
 
-def count(app: Flask, queue: Queue, model: dict[str, str | int]) -> None:
+def init_app(app: Flask, queue: Queue, model: dict[str, str | int]) -> None:
     """Count the requests to `app`, and serve the figures. Call it in the worker."""
     if FOLDER not in os.environ:  # another server than ours, such as flask's own
         open_folder(None)
     import prometheus_client as prometheus
-    from prometheus_client import multiprocess
+    from prometheus_client import multiprocess, values
+
+    number = os.environ.get(NUMBER, "0")
+    values.ValueClass = values.MultiProcessValue(lambda: number)
 
     ours = prometheus.CollectorRegistry()
     requests = prometheus.Counter(
@@ -79,7 +87,7 @@ def count(app: Flask, queue: Queue, model: dict[str, str | int]) -> None:
     def end(response: Response) -> Response:
         requests.labels(request.endpoint or "none", response.status_code).inc()
         if request.endpoint == "predict" and response.status_code == 200:
-            seconds.observe(time.monotonic() - began())
+            seconds.observe(time.monotonic() - g.began)
         return response
 
     queue.watchers.append(in_flight.set)

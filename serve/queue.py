@@ -11,19 +11,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from werkzeug.exceptions import ServiceUnavailable
+
 # Each run also costs something that does not grow with the image; as if it had more pixels.
 PIXELS_A_RUN = 20_000
 # How much one image changes what is expected of the next.
 MEMORY = 0.5
 
 
-class Overloaded(Exception):
+class Overloaded(ServiceUnavailable):
     """There is more to do than can be done in time; `retry_after` is when to try again, in s."""
 
+    api_code = "overloaded"
+
     def __init__(self, reason: str, retry_after: float = 1) -> None:
-        self.retry_after = max(1, math.ceil(retry_after))
-        wait = f"come back in {self.retry_after} s"
-        super().__init__(f"the server has too much to do: {reason}; {wait}")
+        seconds = max(1, math.ceil(retry_after))
+        super().__init__(
+            f"the server has too much to do: {reason}; come back in {seconds} s",
+            retry_after=seconds,
+        )
 
 
 class Queue:
@@ -37,7 +43,7 @@ class Queue:
     def __init__(self, slots: int) -> None:
         self.watchers: list[Callable[[int], object]] = []
         self.in_flight = 0
-        self.closed = False  # for good: an image hangs in the model
+        self.closed = threading.Event()  # for good: an image hangs in the model
         self._slots = slots
         self._changed = threading.Condition()  # gevent's own, where its worker serves
         self._line: list[Slot] = []  # the first one has the model
@@ -73,11 +79,11 @@ class Queue:
     def close(self) -> None:
         """Refuse those who wait, and all who come: the model will not be free again."""
         with self._changed:
-            self.closed = True
+            self.closed.set()
             self._changed.notify_all()
 
     def _check(self) -> None:
-        if self.closed:
+        if self.closed.is_set():
             raise Overloaded("the model hangs, and this worker is being replaced")
         if self.in_flight >= self._slots:
             raise Overloaded(f"{self._slots} images are in flight", self._expected(self._line))
@@ -92,9 +98,9 @@ class Queue:
         with self._changed:
             left = slot.until - self._expected([slot]) - time.monotonic()
             came = self._changed.wait_for(
-                lambda: self.closed or self._line.index(slot) <= most_ahead, left
+                lambda: self.closed.is_set() or self._line.index(slot) <= most_ahead, left
             )
-            if self.closed:
+            if self.closed.is_set():
                 self._check()
             if not came:
                 raise Overloaded("the images ahead took longer than they should")
@@ -121,14 +127,14 @@ class Queue:
 
 
 class Slot:
-    """One image's slot in a `Queue`: wait until it is `next`, then hold the `model`."""
+    """One image's slot in a `Queue`: wait for the turn to be decoded, then hold the `model`."""
 
     def __init__(self, queue: Queue, until: float) -> None:
         self.until = until
         self.cost = 0.0  # pixels; 0: not known yet
         self._queue = queue
 
-    def next(self) -> None:
+    def wait_to_decode(self) -> None:
         """Wait until at most one image is ahead, so that one is decoded while another runs.
 
         Raises `Overloaded`, as `model` does.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,6 +28,9 @@ VARIABLES = [
 ]
 # Room for the JSON around an image, and for what a client adds that is not looked at.
 ENVELOPE = 2**16
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# A name of a machine; its last part has a letter, or it would be half an address.
+NAME = re.compile(r"([a-z0-9-]+\.)*[a-z0-9-]*[a-z][a-z0-9-]*\.?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,27 @@ class Settings:
         if given["metrics"] not in ("on", "off"):
             raise SettingsError(f"METRICS={given['metrics']!r} is neither on nor off")
         given["metrics"] = given["metrics"] == "on"
+        given["host"] = _host(given["host"])
+        if CONTROL.search(given["api_key"]):
+            raise SettingsError("API_KEY holds a line break or another sign that no header carries")
         cpus = available_cpus()
         given["workers"] = given["workers"] or cpus
         given["threads"] = given["threads"] or max(1, cpus // given["workers"])
         return cls(**given)
+
+
+def shown_host(host: str) -> str:
+    """Return an address as it stands in a URL: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _host(text: str) -> str:
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        if NAME.fullmatch(text):
+            return text
+    raise SettingsError(
+        f"HOST={text!r} is no address such as 0.0.0.0, 127.0.0.1 or ::1; the port goes into PORT"
+    )

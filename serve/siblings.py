@@ -7,56 +7,59 @@ that has just answered. Left alone, one worker comes to have all clients and ano
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 from typing import Any
 
-from . import loop
+import gevent
+from gevent.monkey import get_original
+
 from .queue import Queue
 
+MOST = 1024  # workers, also while those before and after a reload are there together
 # A byte a worker, which gunicorn's master shares with those that it forks: 0 for none, else one
-# more than it has in flight. Two workers that meet in a byte would only be shared out less well.
-_counts = mmap.mmap(-1, 256)
+# more than it has in flight.
+_counts = mmap.mmap(-1, MOST)
 # Seconds, and how often, that a worker leaves a connection to those that have fewer images, which
 # may be finishing an answer. Its model goes on meanwhile.
 MOMENT, MOMENTS = 0.001, 5
 
 
-def have_fewer(worker: Any) -> bool:
-    """Return whether another worker has fewer images in flight than `worker`."""
-    own = _counts[_place(worker)]
+def free_number(workers: Iterable[Any]) -> int:
+    """Return the lowest number that none of the `workers` has; who replaces one gets its number."""
+    taken = {worker.number for worker in workers}
+    return next(number for number in range(MOST) if number not in taken)
+
+
+def have_fewer(number: int) -> bool:
+    """Return whether another worker has fewer images in flight than this one."""
+    own = _counts[number]
     return own > 1 and any(0 < count < own for count in _counts[:])
 
 
-def forget(worker: Any) -> None:
+def forget(number: int) -> None:
     """Count a worker that ended no more."""
-    _counts[_place(worker)] = 0
+    _counts[number] = 0
 
 
-class Siblings:
-    """Tells the others what a gevent `worker` has in its `queue`, and leaves clients to them."""
+def share_out(worker: Any, queue: Queue) -> None:
+    """Have a gevent `worker` tell the others what is in its `queue`, and leave clients to them."""
 
-    def __init__(self, worker: Any, queue: Queue) -> None:
-        import gevent
-        from gevent.monkey import get_original
+    def tell(in_flight: int) -> None:
+        _counts[worker.number] = min(1 + in_flight, 255)
 
-        self._worker = worker
-        self._tell(queue.in_flight)
-        queue.watchers.append(self._tell)
-        self._door = get_original("select", "poll")()
-        for listener in worker.sockets:
-            self._door.register(listener.fileno(), 1)  # POLLIN
-        # Called after the loop was woken, before it accepts.
-        self._watcher = gevent.get_hub().loop.check(ref=False)
-        self._watcher.start(self._hold_back)
+    sleep = get_original("time", "sleep")  # nothing else goes on, but signals are handled
+    door = get_original("select", "poll")()
+    for listener in worker.sockets:
+        door.register(listener.fileno(), 1)  # POLLIN
 
-    def _tell(self, in_flight: int) -> None:
-        _counts[_place(self._worker)] = min(1 + in_flight, 255)
-
-    def _hold_back(self) -> None:
+    def hold_back() -> None:
         for _ in range(MOMENTS):  # if nobody accepts it meanwhile, this worker does
-            if not (self._door.poll(0) and have_fewer(self._worker)):
+            if not (door.poll(0) and have_fewer(worker.number)):
                 return
-            loop.plain_sleep(MOMENT)
+            sleep(MOMENT)
 
-
-def _place(worker: Any) -> int:
-    return worker.age % len(_counts)
+    tell(queue.in_flight)
+    queue.watchers.append(tell)
+    # Called after the loop was woken, before it accepts.
+    worker.check = gevent.get_hub().loop.check(ref=False)
+    worker.check.start(hold_back)

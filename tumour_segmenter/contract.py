@@ -11,11 +11,13 @@ import base64
 import binascii
 import functools
 import hashlib
+import io
 import re
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 from tumour_segmenter.errors import ContractError
 from tumour_segmenter.png import (
@@ -37,6 +39,7 @@ __all__ = [
     "decode_png",
     "dice",
     "encode",
+    "encode_grey_png",
     "encode_png",
     "image_hash",
     "max_characters",
@@ -158,6 +161,13 @@ def encode_png(mask: np.ndarray) -> bytes:
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
     )
+
+
+def encode_grey_png(pixels: np.ndarray) -> bytes:
+    """Turn pixels, uint8 H×W, such as a probability, into the bytes of a PNG with one channel."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,7 +5,9 @@ Everything comes from this server: no outside resource, no build step, no inline
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from flask import Blueprint, Response, abort, current_app, jsonify
@@ -14,7 +16,8 @@ from tumour_segmenter import contract
 from tumour_segmenter.labels import decode_label
 from tumour_segmenter.phantom import phantom
 
-from ..record import Stages
+from ..request_log import Stages
+from ..threads import run_in_thread
 
 # What `phantom` draws for examples 1, 2 and 3: a trunk, a trunk without a tumour, a whole body.
 EXAMPLES = (
@@ -44,18 +47,24 @@ def example(number: int, is_truth: bool) -> Response:
 @page.post("/label")
 def label() -> Response:
     """Read a label as strictly as training does: {"img": base64 PNG} -> {"img": mask}."""
-    with current_app.extensions["intake"].image(Stages()) as (posted, _):
-        limit = current_app.config["MAX_PIXELS"]
-        marked = decode_label(contract.unpack(posted.img, limit), limit)
-        return jsonify(img=contract.encode(np.where(marked, np.uint8(255), np.uint8(0))))
+
+    def read(img: Any, limit: int) -> str:
+        marked = decode_label(contract.unpack(img, limit), limit)
+        return contract.encode(np.where(marked, np.uint8(255), np.uint8(0)))
+
+    return _convert(read)
 
 
 @page.post("/image")
 def image() -> Response:
     """Return the grey pixels that /predict reads; browsers read some PNGs otherwise."""
-    with current_app.extensions["intake"].image(Stages()) as (posted, _):
-        pixels = contract.decode(posted.img, current_app.config["MAX_PIXELS"])
-        return jsonify(img=contract.encode(pixels))
+    return _convert(lambda img, limit: contract.encode(contract.decode(img, limit)))
+
+
+def _convert(read: Callable[[Any, int], str]) -> Response:
+    with current_app.extensions["intake"].image(Stages()) as (posted, slot):
+        limit = current_app.config["MAX_PIXELS"]
+        return jsonify(img=run_in_thread(slot.until, read, posted.img, limit))
 
 
 @page.get("/key")

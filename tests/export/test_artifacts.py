@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tumour_segmenter
-from serve.app import CANARY_TOLERANCE
+from serve.canary import TOLERANCE
 from tests.conftest import PROJECT
 from tests.support.int8 import overflowing
 from tumour_segmenter.contract import dice
@@ -72,7 +72,7 @@ def test_the_metadata_are_those_that_were_measured(name, out_of_fold):
     for member in json.loads(metadata["members"]):
         assert member in out_of_fold["members"]
     known = int(metadata["canary_tumour_pixels"])
-    assert np.count_nonzero(segmenter(phantom()[0])) == pytest.approx(known, CANARY_TOLERANCE)
+    assert np.count_nonzero(segmenter(phantom()[0])) == pytest.approx(known, TOLERANCE)
     assert known > 0
 
 

@@ -96,6 +96,7 @@ def test_every_code_of_an_error_is_explained():
     source = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
     codes = set(re.findall(r'ContractError\(\s*"(\w+)"', source))
     codes |= set(re.findall(r'(?<!: )[45]\d\d, "(\w+)"', source))
+    codes |= set(re.findall(r'api_code = "(\w+)"', source))
     explained = set(re.findall(r"^\| \d+ \| `(\w+)` \|", API, re.M))
     assert {"broken_png", "overloaded", "uri_too_long"} <= codes
     assert codes - explained == {"bad_mask"}  # of an answer, never in one

@@ -1,5 +1,7 @@
 """The API as a client sees it, without a network."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -9,6 +11,7 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tumour_segmenter
 from serve.app import create_app
@@ -45,6 +48,28 @@ def test_predict_answers_with_the_model_s_mask(client):
     np.testing.assert_array_equal(decode(response.json["img"]), Baseline()(PIXELS))
 
 
+def test_answer_is_the_challenge_s_and_nothing_else(client):
+    plain = client.post("/predict", json={"img": IMG})
+    assert plain.data == b'{"img":"' + encode(Baseline()(PIXELS)).encode() + b'"}\n'
+    assert client.post("/predict", json={"img": IMG, "probability": False}).data == plain.data
+
+
+def test_probability_comes_beside_the_mask_where_it_is_asked_for(client):
+    plain = client.post("/predict", json={"img": IMG})
+    both = client.post("/predict", json={"img": IMG, "probability": True})
+    assert list(both.json) == ["img", "probability"]
+    assert both.json["img"] == plain.json["img"]
+    with Image.open(io.BytesIO(base64.b64decode(both.json["probability"]))) as picture:
+        assert (picture.format, picture.mode) == ("PNG", "L")
+        np.testing.assert_array_equal(np.asarray(picture), 255 - PIXELS)  # the tiny model's own
+
+
+@pytest.mark.parametrize("bad", [None, 0, 1, "true", "", [], {}, [True]])
+def test_probability_is_asked_for_by_true_or_false(client, bad):
+    response = client.post("/predict", json={"img": IMG, "probability": bad})
+    assert error_of(response)[:2] == (400, "bad_probability")
+
+
 def test_server_timing_names_the_stages(client):
     timing = client.post("/predict", json={"img": IMG}).headers["Server-Timing"]
     assert re.fullmatch(
@@ -62,13 +87,20 @@ def test_api_says_who_answers(client, artifact):
 
 def test_operating_point_is_the_one_asked_for(tmp_path):
     points = {"specific": {"minimum_probability": 0.9, "dice": 0.5}}
-    metadata = {"operating_points": json.dumps(points), "trained_on": json.dumps(["0" * 16])}
+    metadata = {
+        "operating_points": json.dumps(points),
+        "trained_on": json.dumps(["0" * 16]),
+        "folds": "[0, 1]",
+        "opset": "17",
+    }
     path = write_artifact(tmp_path / "model.onnx", metadata=metadata, minimum=True)
     client = create_app(Settings.read({"MODEL": os.fspath(path)})).test_client()
     about = client.get("/api").json
     assert about["operating_points"] == points
     assert about["model"]["trained_on_images"] == 1
     assert "trained_on" not in about["model"]
+    assert "operating_points" not in about["model"]  # told once
+    assert (about["model"]["folds"], about["model"]["opset"]) == ([0, 1], "17")
     assert client.get("/api/trained_on").json == {"hashes": ["0" * 16]}
 
     def tumour(**asked) -> int:
@@ -98,6 +130,8 @@ def test_baseline_is_served_without_a_file():
     response = client.post("/predict", json={"img": IMG})
     np.testing.assert_array_equal(decode(response.json["img"]), Baseline()(PIXELS))
     assert client.get("/api").json["model"]["name"] == "baseline"
+    response = client.post("/predict", json={"img": IMG, "probability": True})
+    assert error_of(response)[:2] == (400, "no_probability")
 
 
 def test_shipped_model_is_served_by_default():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.log import client_address
+from serve.request_log import client_address
 
 LOCAL = ["127.0.0.1", "::1"]
 

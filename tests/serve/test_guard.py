@@ -28,8 +28,17 @@ def locked(artifact):
     ],
 )
 def test_who_has_the_key_is_served(locked, headers):
-    sent = {name: value.encode().decode("latin-1") for name, value in headers.items()}
-    assert locked.post("/predict", data=BODY, headers=sent).status_code == 200
+    for encoding in ("utf-8", "latin-1"):  # HTTP does not say which
+        sent = {name: value.encode(encoding).decode("latin-1") for name, value in headers.items()}
+        assert locked.post("/predict", data=BODY, headers=sent).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["ключ", "\udcff", "a" * 4000])
+def test_any_key_that_a_header_carries_can_be_used(artifact, key):
+    app = create_app(Settings.read({"MODEL": os.fspath(artifact), "API_KEY": key}))
+    sent = os.fsencode(key).decode("latin-1")  # the bytes that stand in the environment
+    assert app.test_client().get("/key", headers={"X-API-Key": sent}).status_code == 204
+    assert app.test_client().get("/key", headers={"X-API-Key": "?"}).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -53,7 +62,29 @@ def test_who_has_not_is_told(locked, headers):
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/openapi.json", "/healthz/live", "/healthz/ready"])
+def test_what_is_not_listed_as_open_needs_the_key(artifact):
+    app = create_app(Settings.read({"MODEL": os.fspath(artifact), "API_KEY": KEY}))
+    app.add_url_rule("/new", view_func=lambda: "secret")
+    client = app.test_client()
+    for path in ("/new", "/api/trained_on", "/metrics", "/nope", "/predict", "/key"):
+        response = client.get(path)
+        assert (response.status_code, response.json["error"]["code"]) == (401, "unauthorized")
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api",
+        "/openapi.json",
+        "/healthz/live",
+        "/healthz/ready",
+        "/static/page.js",
+        "/examples/1.png",
+        "/examples/1_truth.png",
+    ],
+)
 def test_what_costs_nothing_needs_no_key(locked, path):
     response = locked.get(path)
     assert response.status_code == 200

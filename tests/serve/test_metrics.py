@@ -16,6 +16,7 @@ from serve.app import create_app
 from serve.settings import Settings
 from tests.support.serving import body_of, post, serving, together
 from tests.support.slow_model import lasting, write_slow_artifact
+from tumour_segmenter.errors import SettingsError
 
 
 def figures(url: str) -> dict[str, float]:
@@ -91,5 +92,5 @@ def test_server_says_what_its_figures_need():
 
 def test_setting_is_on_or_off():
     assert not Settings.read({}).metrics
-    with pytest.raises(ValueError, match="METRICS='yes' is neither on nor off"):
+    with pytest.raises(SettingsError, match="METRICS='yes' is neither on nor off"):
         create_app(Settings.read({"METRICS": "yes"}))

@@ -17,7 +17,7 @@ def now() -> float:
 def run(queue, pixels=1, until=None, during=lambda: None):
     """Go the whole way of one image."""
     with queue.slot(until or now() + LATER) as slot:
-        slot.next()
+        slot.wait_to_decode()
         with slot.model(pixels):
             during()
 
@@ -106,7 +106,7 @@ def test_only_one_image_is_decoded_ahead():
 
     def take(i):
         with queue.slot(now() + LATER) as slot:
-            slot.next()
+            slot.wait_to_decode()
             decoded.append(i)
             with slot.model(1):
                 pass

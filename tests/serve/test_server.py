@@ -227,7 +227,7 @@ def alter(model: Path) -> None:
 
 
 def replace(model: Path) -> None:
-    model.write_bytes(b"no model at all")
+    model.write_bytes(b"\x08no model at all")  # as an ONNX file begins
     write_checksum(model)
 
 

@@ -68,6 +68,52 @@ def test_bad_number_is_named_with_its_range(variable, value):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("host", "means"),
+    [
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("::", "::"),
+        ("2001:DB8::7", "2001:db8::7"),
+        ("10.0.0.7", "10.0.0.7"),
+        ("localhost", "localhost"),
+        ("segmenter-1.example.org", "segmenter-1.example.org"),
+    ],
+)
+def test_host_is_an_address_or_a_name(host, means):
+    assert Settings.read({"HOST": host}).host == means
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://0.0.0.0",
+        "0.0.0.0:8000",
+        "[::1]:80",
+        "[::1",
+        "1:2",
+        "127.0.0.300",
+        "8000",
+        "unix:/run/x",
+        "*",
+        "-",
+        "a..b",
+        "::1%",
+        "é",
+    ],
+)
+def test_host_that_is_none_is_told_in_one_line(host):
+    with pytest.raises(SettingsError, match="is no address such as") as caught:
+        Settings.read({"HOST": host})
+    assert repr(host) in str(caught.value)
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r", "\0", "\x7f"])
+def test_key_that_no_header_carries_is_refused(sign):
+    with pytest.raises(SettingsError, match="API_KEY"):
+        Settings.read({"API_KEY": f"a{sign}b"})
+
+
 def test_each_variable_is_explained():
     for variable in VARIABLES:
         assert len(variable.help) > 10

@@ -73,7 +73,7 @@ class Started:
 def test_the_configuration_is_found_from_another_folder(tmp_path, arguments):
     with Started(tmp_path, *arguments) as server:
         assert server.is_ready()
-        assert "Using worker: gevent" in server.stop()
+        assert "Using worker: serve.worker.Worker" in server.stop()
 
 
 @pytest.mark.parametrize("option", ["--chdir", "--pythonpath"])
@@ -90,7 +90,7 @@ def test_other_workers_serve_and_say_what_they_lack(tmp_path, worker):
         assert server.is_ready()
         log = server.stop()
     assert f"Using worker: {worker}" in log
-    assert "Not the gevent worker" in log
+    assert "Not the worker of this server" in log
 
 
 def test_port_in_use_is_named(tmp_path):
@@ -116,7 +116,7 @@ def test_model_without_a_checksum_is_told_the_command(tmp_path):
     checksum.unlink()
     with Started(tmp_path, "-c", CONFIGURATION, MODEL=os.fspath(model)) as server:
         _, error = server.fails()
-    command = error.partition("checksum: ")[2]
+    command = error.partition("make it: ")[2]
     subprocess.run(command, shell=True, check=True)
     assert checksum.exists()
     with Started(tmp_path, "-c", CONFIGURATION, MODEL=os.fspath(model)) as server:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
+import secrets
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from flask import Flask, Response, g, request
 from gunicorn.glogging import Logger
 
 LONGEST_PATH = 200
+GIVEN_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+FACTS = "serve.log"  # what a request's environment holds for its line
 
 
-class Log(Logger):
+class RequestLog(Logger):
     """gunicorn's log of requests; that of the server itself stays as it is."""
 
     def access(self, resp, req, environ, request_time) -> None:
-        """Write down a request that was answered, with what the app says about it."""
-        known = {"id": None} | environ.get("serve.log", {})
+        """Write down a request that was answered, with what the app noted about it."""
+        known = {"id": None} | environ.get(FACTS, {})
         self._write(
             id=known.pop("id"),
             client=client_address(environ, self.cfg.forwarded_allow_ips),
@@ -39,6 +45,48 @@ class Log(Logger):
     def _write(self, **facts: object) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.access_log.info("%s", json.dumps({"time": now} | facts))
+
+
+def init_app(app: Flask) -> None:
+    """Give each request to `app` an id, the client's own if it sent one, and tell the client.
+
+    `g.began` is when its head was there, on the clock of `time.monotonic`.
+    """
+
+    @app.before_request
+    def begin() -> None:
+        g.began = time.monotonic()
+        given = request.headers.get("X-Request-ID", "")
+        g.id = given if GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
+        note(id=g.id)
+
+    @app.after_request
+    def tell(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.id
+        return response
+
+
+def note(**facts: object) -> None:
+    """Remember `facts`, values of JSON, for this request's line in the log."""
+    request.environ.setdefault(FACTS, {}).update(facts)
+
+
+class Stages:
+    """Milliseconds of each stage, for the log and as a `Server-Timing` header."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._ms: dict[str, float] = {}
+
+    def done(self, name: str) -> None:
+        """Count what went on since the last call as `name`, which may go on several times."""
+        now = time.perf_counter()
+        self._ms[name] = self._ms.get(name, 0.0) + (now - self._last) * 1000
+        note(**{f"{name}_ms": round(self._ms[name], 2)})
+        self._last = now
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name};dur={ms:.2f}" for name, ms in self._ms.items())
 
 
 def client_address(environ: Mapping[str, str], trusted: Collection[str]) -> str | None:
