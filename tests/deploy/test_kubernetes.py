@@ -143,9 +143,7 @@ def test_settings_are_those_of_the_server(name):
 def test_pod_ends_after_what_is_in_flight(name):
     manifests = kustomize.build(FOLDER / name)
     data = one(manifests, "ConfigMap")["data"]
-    first, seconds = container_of(manifests)["lifecycle"]["preStop"]["exec"]["command"]
-    assert first == "sleep"
-    needed = int(seconds) + int(data["DRAIN"]) + int(data["DEADLINE"]) + 1
+    needed = int(data["DRAIN"]) + int(data["DEADLINE"]) + 1
     assert pod_of(manifests)["spec"]["terminationGracePeriodSeconds"] > needed
     probe = container_of(manifests)["readinessProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] < int(data["DRAIN"])
@@ -188,6 +186,12 @@ def test_ingress_waits_longer_and_takes_more_than_the_server():
         assert int(annotations[f"{kind}/{wait}"].removesuffix("s")) > settings.deadline + 1
     (rule,), (tls,) = ingress["spec"]["rules"], ingress["spec"]["tls"]
     assert tls["hosts"] == [rule["host"]]
+
+
+def test_ingress_sends_no_image_to_two_pods():
+    annotations = one(kustomize.build(FOLDER / "public"), "Ingress")["metadata"]["annotations"]
+    asks_again = {v for name, v in annotations.items() if name.endswith("/proxy-next-upstream")}
+    assert asks_again == {"error"}
 
 
 def test_public_pods_do_not_start_without_a_key():

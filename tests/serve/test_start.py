@@ -54,9 +54,9 @@ class Started:
 
     def fails(self) -> tuple[int, str]:
         """The exit code of a server that ends by itself, and the one line that says why."""
-        log = self.process.communicate(timeout=90)[0]
-        assert "Traceback" not in log
-        (error,) = [line for line in log.splitlines() if line.startswith("error: ")]
+        self.log = self.process.communicate(timeout=90)[0]
+        assert "Traceback" not in self.log
+        (error,) = [line for line in self.log.splitlines() if line.startswith("error: ")]
         return self.process.returncode, error
 
 
@@ -108,6 +108,79 @@ def test_address_of_another_machine_is_named(tmp_path):
     assert code == 1
     assert "192.0.2.1" in error
     assert "HOST=" in error
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_address_of_ipv6_is_served_and_printed_in_brackets(tmp_path, host):
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with Started(tmp_path, "-c", CONFIGURATION, HOST=host) as server:
+        server.url = server.url.replace("127.0.0.1", "[::1]")
+        assert server.is_ready()
+        assert f"Ready: {server.url}\n" in server.stop()
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("host", "everyone"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_start_tells_where_people_find_the_server_and_who_does(tmp_path, host, everyone):
+    with Started(tmp_path, "-c", CONFIGURATION, HOST=host) as server:
+        assert server.is_ready()
+        (line,) = [line for line in server.stop().splitlines() if "Ready: " in line]
+    assert server.url in line
+    assert ("for the whole network; HOST=127.0.0.1" in line) == everyone
+
+
+@pytest.mark.parametrize("host", ["http://0.0.0.0", "[::1", "nobody.invalid"])
+def test_host_that_is_none_is_told_in_one_line(tmp_path, host):
+    with Started(tmp_path, "-c", CONFIGURATION, HOST=host) as server:
+        code, error = server.fails()
+    assert code == 1
+    assert host in error
+    assert "HOST=" in error
+
+
+SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"# Read me\n", "is no ONNX file"),
+        (SAFETENSORS, "is no ONNX file"),
+        (b"\x08 begins as an ONNX file does", "export it again"),
+    ],
+)
+def test_what_is_no_model_is_told_before_the_port_opens(tmp_path, content, advice):
+    model = tmp_path / "README.md"
+    model.write_bytes(content)
+    for _ in range(2):
+        with Started(tmp_path, "-c", CONFIGURATION, MODEL=os.fspath(model)) as server:
+            code, error = server.fails()
+        assert code == 1
+        assert "Listening" not in server.log
+        if "make it: " in error:  # who obeys is told the rest
+            subprocess.run(error.partition("make it: ")[2], shell=True, check=True)
+    assert str(model) in error
+    assert advice in error
+
+
+def test_worker_that_cannot_open_the_model_once_does_not_end_the_server(tmp_path):
+    tried = tmp_path / "tried"
+    arguments = ["-c", CONFIGURATION, "tests.support.forgetful:app"]
+    with Started(tmp_path, *arguments, FORGETFUL=os.fspath(tried)) as server:
+        assert server.is_ready()
+        log = server.stop()
+    assert tried.exists()
+    (error,) = [line for line in log.splitlines() if line.startswith("error: ")]
+    assert "no memory" in error
+    assert server.process.returncode == 0
 
 
 def test_model_without_a_checksum_is_told_the_command(tmp_path):
