@@ -53,8 +53,9 @@ Keys are taken from each node's environment or role."""
 
 MORE = """\
 One process a core runs the model on one thread. After an interruption the same
-command goes on where it ended; images are done again if they or the model
-changed. A node that dies costs time, no image. The model is chosen as for
+command goes on where it ended; images are done again if the model, their size
+or their time of change is another: to compare contents, all would be read. A
+node that dies costs time, no image. The model is chosen as for
 python -m tumour_segmenter predict: MODEL and MAX_PIXELS.
 
 exit codes:
