@@ -99,9 +99,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
     try:
-        return cli.exit_code(lambda: _run(arguments))
+        return cli.exit_code(lambda: _run(_parser().parse_args(argv)))
     except RuntimeError as error:  # export.graph.ExportError, which cannot be imported so early
         print(f"check failed: {error}; nothing was written", file=sys.stderr)
         return 1

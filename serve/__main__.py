@@ -11,10 +11,12 @@ NO_OPTIONS = "settings are environment variables"
 
 def main() -> None:
     """Check options and settings, then let gunicorn take this process over."""
+    from tumour_segmenter.command import ignore_closed_output
     from tumour_segmenter.errors import SettingsError
 
     from .settings import VARIABLES, Settings
 
+    ignore_closed_output()
     defaults = {v.name: f" (default: {v.default})" if v.default else "" for v in VARIABLES}
     parser = argparse.ArgumentParser(
         prog="tumour-segmenter serve",

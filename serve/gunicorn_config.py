@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 
+from tumour_segmenter.command import ignore_closed_output
 from tumour_segmenter.errors import ArtifactError, SettingsError
 
 from . import app, canary, metrics, siblings, stopping
@@ -20,6 +21,7 @@ try:
 except SettingsError as error:
     sys.exit(f"error: {error}")
 
+ignore_closed_output()  # a log that nobody reads any more is no reason to write tracebacks
 app.configured = True
 wsgi_app = f"{__package__}.app:app"
 bind = f"{shown_host(settings.host)}:{settings.port}"

@@ -1,13 +1,11 @@
 """What the commands of this folder have in common: options, settings, and how they end."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from train.config import CONFIGURATIONS, PRECISIONS
-from tumour_segmenter import files
-from tumour_segmenter.errors import UsageError
+from tumour_segmenter import command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,15 +51,7 @@ def settings_of(arguments: argparse.Namespace) -> dict:
 def exit_code(
     work: Callable[[], int], interrupted: Callable[[], str] = lambda: "nothing was written"
 ) -> int:
-    """Do the work and return its exit code; what goes wrong is one line, and its code."""
-    try:
-        return work()
-    except (ValueError, UsageError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {files.reason(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {interrupted()}", file=sys.stderr)
-        return 130
+    """Do the work and return its exit code; bad input is one line, and 2."""
+    return command.exit_code(
+        work, ValueError, interrupted=lambda: f"\ninterrupted; {interrupted()}"
+    )

@@ -137,8 +137,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
-    return cli.exit_code(lambda: _run(arguments), lambda: "the same command resumes")
+    return cli.exit_code(
+        lambda: _run(_parser().parse_args(argv)), lambda: "the same command resumes"
+    )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from train.progress import Progress, over
 from train.segmentation import Segmentation
 from train.synthesis import Donor
 from tumour_segmenter import contract, files
+from tumour_segmenter.command import ignore_closed_output
 from tumour_segmenter.errors import UsageError
 
 LONGEST_EPOCH = 600.0  # seconds, as what came after an epoch's checkpoint is lost in a stopped run
@@ -196,6 +197,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    ignore_closed_output()
     arguments = _parser().parse_args(argv)
 
     def again() -> str:

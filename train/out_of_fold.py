@@ -198,8 +198,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
-    return cli.exit_code(lambda: _run(arguments))
+    return cli.exit_code(lambda: _run(_parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -9,51 +9,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import hashlib
 import io
 import re
-import struct
 import zlib
 
 import numpy as np
 from PIL import Image
 
 from tumour_segmenter.errors import ContractError
-from tumour_segmenter.png import (
-    MAX_PIXELS,
-    SIGNATURE,
-    GreyImage,
-    decode_png,
-    read_header,
-    read_image,
-)
-
-__all__ = [
-    "MAX_PIXELS",
-    "ContractError",
-    "GreyImage",
-    "check_mask",
-    "decode",
-    "decode_image",
-    "decode_png",
-    "dice",
-    "encode",
-    "encode_grey_png",
-    "encode_png",
-    "image_hash",
-    "max_characters",
-    "read_image",
-    "unpack",
-]
+from tumour_segmenter.png import MAX_PIXELS, GreyImage, read_header, read_image
 
 DATA_URL = re.compile(r"\s*data:([^,;]*)([^,]*),", re.IGNORECASE)
 URL_SAFE_TO_PLAIN = bytes.maketrans(b"-_", b"+/")
 WHITE_SPACE = b" \t\r\n\f\v"
 # Characters of base64 that hold a PNG's header, and those among which they stand at the latest.
 HEADER, BEGINNING = 64, 1000
-# Rows of zeros between two others that are packed like these.
-SHORT_GAP = 16
 
 
 def max_characters(max_pixels: int = MAX_PIXELS) -> int:
@@ -76,6 +47,11 @@ def decode_image(img: str, max_pixels: int = MAX_PIXELS) -> GreyImage:
     See `unpack` for what is understood. Raises `ContractError`.
     """
     return read_image(unpack(img, max_pixels), max_pixels)
+
+
+def decode_png(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Turn the bytes of a PNG into grey pixels, uint8 H×W, dark = hot; see `png.read_image`."""
+    return read_image(data, max_pixels).pixels
 
 
 def unpack(img: str, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -134,47 +110,21 @@ def encode(mask: np.ndarray) -> str:
 def encode_png(mask: np.ndarray) -> bytes:
     """Turn a mask, uint8 H×W of 0 and 255, into the bytes of a PNG with three equal channels.
 
-    Other values are kept as well. Rows of zeros, most of a mask, cost next to nothing.
+    Other values are kept as well.
     """
-    height, width = mask.shape
-    row = 1 + 3 * width  # a filter byte, 0 = none, and three channels
-    hot = np.flatnonzero(mask.any(axis=1))
-    groups = np.split(hot, np.flatnonzero(np.diff(hot) > SHORT_GAP) + 1) if hot.size else []
-    # Runs of two values: run lengths pack them as small as the slowest level would.
-    packer = zlib.compressobj(1, zlib.DEFLATED, -15, 9, zlib.Z_RLE)
-    packed, check, at = [b"\x78\x01"], 1, 0
-    for group in [*groups, None]:
-        first, last = (group[0], group[-1] + 1) if group is not None else (height, height)
-        packed += [_packed_zeros(row * 2**bit) for bit in range(20) if (first - at) >> bit & 1]
-        low, high = check & 0xFFFF, check >> 16  # zeros change Adler's sums like this
-        check = (high + int(first - at) * row * low) % 65521 << 16 | low
-        if group is not None:
-            rows = np.zeros((last - first, row), np.uint8)
-            rows[:, 1:] = np.repeat(mask[first:last], 3, axis=1)
-            packed += [packer.compress(rows), packer.flush(zlib.Z_FULL_FLUSH)]
-            check = zlib.adler32(rows, check)
-        at = last
-    packed += [packer.flush(), struct.pack(">I", check)]
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", b"".join(packed)), (b"IEND", b"")]
-    return SIGNATURE + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
+    return _png(Image.merge("RGB", [Image.fromarray(mask)] * 3))
 
 
 def encode_grey_png(pixels: np.ndarray) -> bytes:
     """Turn pixels, uint8 H×W, such as a probability, into the bytes of a PNG with one channel."""
+    return _png(Image.fromarray(pixels))
+
+
+def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    # Most is zeros: run lengths pack them smaller and faster than a search for repetitions.
+    image.save(file, "PNG", compress_type=zlib.Z_RLE)
     return file.getvalue()
-
-
-@functools.lru_cache(maxsize=256)
-def _packed_zeros(count: int) -> bytes:
-    """Return deflated zeros that may stand anywhere in a stream: they refer to nothing before."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(bytes(count)) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
 def image_hash(pixels: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -61,15 +62,24 @@ def list_images(folder: Path) -> Listing:
                 found.ignore(path, APPLE)
             elif entry.name.startswith("."):
                 found.ignore(path, HIDDEN)
+            elif entry.is_symlink() and leads_nowhere(path):
+                found.ignore(path, MISSING)
             elif entry.is_dir():
                 found.ignore(path, FOLDERS)
             elif path.suffix.lower() != ".png":
                 found.ignore(path, OTHERS)
-            elif entry.is_file() or path.exists():
-                found.images.append(path)
             else:
-                found.ignore(path, MISSING)
+                found.images.append(path)
     return found
+
+
+def leads_nowhere(link: Path) -> bool:
+    """Whether what a symbolic link names does not exist, or leads back to the link."""
+    try:
+        link.stat()
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+    return False
 
 
 def find_images(given: Iterable[Path]) -> Listing:

@@ -104,11 +104,6 @@ class Samples(NamedTuple):
     opacity: np.ndarray
 
 
-def decode_png(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Turn the bytes of a PNG into grey pixels, uint8 H×W, dark = hot; see `read_image`."""
-    return read_image(data, max_pixels).pixels
-
-
 def read_image(data: bytes, max_pixels: int = MAX_PIXELS) -> GreyImage:
     """Turn the bytes of a PNG into grey pixels, uint8 H×W, dark = hot, and doubts about them.
 

@@ -19,7 +19,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 from tumour_segmenter.cli import batch
-from tumour_segmenter.errors import ArtifactError, SettingsError, UsageError
+from tumour_segmenter.command import exit_code, ignore_closed_output
+from tumour_segmenter.errors import UsageError
 from tumour_segmenter.model_file import model_path
 from tumour_segmenter.settings import MAX_PIXELS, MODEL, read
 
@@ -52,8 +53,9 @@ Keys are taken from each node's environment or role."""
 
 MORE = """\
 One process a core runs the model on one thread. After an interruption the same
-command goes on where it ended; images are done again if they or the model
-changed. A node that dies costs time, no image. The model is chosen as for
+command goes on where it ended; images are done again if the model, their size
+or their time of change is another: to compare contents, all would be read. A
+node that dies costs time, no image. The model is chosen as for
 python -m tumour_segmenter predict: MODEL and MAX_PIXELS.
 
 exit codes:
@@ -83,16 +85,13 @@ def main(argv: list[str] | None = None) -> int:
         help="of the Ray cluster: auto on one of its nodes, or HOST:6379 (default: RAY_ADDRESS; "
         "without it Ray starts on this machine alone)",
     )
+    ignore_closed_output()
     arguments = parser.parse_args(argv)
-    try:
-        return predict(
+    return exit_code(
+        lambda: predict(
             arguments.source, arguments.out, arguments.address, arguments.operating_point
         )
-    except (UsageError, ArtifactError, SettingsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    )
 
 
 def predict(source_text: str, out_text: str, address: str | None, point: str | None) -> int:

@@ -12,8 +12,9 @@ import pyarrow as pa
 from deploy.ray import table
 from deploy.ray.storage import Place, first_line
 from tumour_segmenter import contract
-from tumour_segmenter.cli.tasks import Provenance, Task, add_record
+from tumour_segmenter.cli.tasks import Provenance, Task, add_record, sha256
 from tumour_segmenter.measure import measure
+from tumour_segmenter.png import read_image
 from tumour_segmenter.segmenter import Baseline, open_model
 
 # The folder, sent to the nodes beside the code, that holds the model file and its checksum.
@@ -48,16 +49,17 @@ class Worker:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Segment the images of `block`: image, image_size, image_mtime_ns; never raises."""
-        return table.of(row | self._segmented(**row) for row in block.to_pylist())
+        return table.of(row | self._segmented(row["image"]) for row in block.to_pylist())
 
-    def _segmented(self, image: str, image_size: int, image_mtime_ns: int) -> dict:
+    def _segmented(self, image: str) -> dict:
         row = {"mask": mask_name(image), "fault": ""} | asdict(self._plan.provenance)
         try:
-            found = contract.read_image(self._source.read(image), self._plan.max_pixels)
+            content = self._source.read(image)
+            found = read_image(content, self._plan.max_pixels)
             begin = time.perf_counter()
             mask = self._segment(found.pixels, operating_point=self._plan.operating_point)
             row["ms"] = 1000 * (time.perf_counter() - begin)
-            record = self._plan.provenance.record_of(image_size, image_mtime_ns)
+            record = self._plan.provenance.record(sha256(content))
             self._out.write(row["mask"], add_record(contract.encode_png(mask), record))
         except Exception as error:  # one image never stops the others
             return row | {"fault": first_line(error)}

@@ -123,7 +123,7 @@ def test_same_image_by_another_path_is_found(merge):
         (["other.txt", "--out", "all.csv"], "other.txt is no table of"),
         (["0.csv", "older.csv", "--out", "all.csv"], "older.csv has other columns"),
         (["older.csv", "--out", "all.csv"], "older.csv has other columns"),
-        (["cut.csv", "--out", "all.csv"], "cut.csv is damaged: a row has 2 of 15"),
+        (["cut.csv", "--out", "all.csv"], "cut.csv is damaged: a row has 2 of 16"),
         (["empty.csv", "--out", "all.csv"], "empty.csv is no table of"),
     ],
 )

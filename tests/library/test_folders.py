@@ -18,6 +18,9 @@ def folder(tmp_path):
     (tmp_path / "more" / "f.png").touch()
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "lost.png").symlink_to("nowhere")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "under.png").symlink_to("b.png/c.png")
     (tmp_path / "z.png").symlink_to(tmp_path / "b.png")
     return tmp_path
 
@@ -37,7 +40,7 @@ def test_each_thing_that_is_ignored_is_named_and_counted(folder):
         "ignored files that are not named *.png: 3 (d.jpg, e.JPEG, n.txt)",
         "ignored folders inside, which are not searched (name them as well): 2 (folder.png, more)",
         "ignored hidden files: 1 (.DS_Store)",
-        "ignored links to nowhere: 1 (lost.png)",
+        "ignored links to nowhere: 4 (loop, loop.png, lost.png and 1 more)",
     ]
 
 
@@ -64,6 +67,7 @@ def test_files_and_folders_are_put_together(folder):
     ("name", "expected"),
     [
         ("nowhere", "nowhere: no such file or folder"),
+        ("loop", "loop: no such file or folder"),
         ("folder.png", "holds no PNG file"),
         ("pictures", "holds no PNG file; ignored files that are not named"),
         ("._a.PNG", "no image is left; ignored AppleDouble"),

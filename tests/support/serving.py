@@ -6,14 +6,18 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import numpy as np
+from werkzeug.serving import make_server
 
 from benchmarks.asking import client
 from benchmarks.host.limits import Limits
 from benchmarks.host.server import Server
+from serve.app import create_app
+from serve.settings import Settings
 from tumour_segmenter.contract import encode
 
 
@@ -21,6 +25,19 @@ def serving(model: os.PathLike | str, **variables: str) -> Server:
     """A gunicorn to be used in a `with`; `variables` are its settings."""
     cores = frozenset(os.sched_getaffinity(0))
     return Server(Limits(cores, None, ""), MODEL=os.fspath(model), **variables)
+
+
+@contextmanager
+def serving_app(model: os.PathLike | str, **variables: str) -> Iterator[str]:
+    """The URL of the app in a thread of this process, which starts at once; no gunicorn."""
+    app = create_app(Settings.read({"MODEL": os.fspath(model), **variables}))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def body_of(pixels: np.ndarray) -> bytes:

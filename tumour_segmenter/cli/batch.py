@@ -6,6 +6,7 @@ import errno
 import io
 import multiprocessing
 import os
+import secrets
 import signal
 import threading
 import time
@@ -20,11 +21,22 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from tumour_segmenter import __version__, contract, files
-from tumour_segmenter.cli import remote
-from tumour_segmenter.cli.tasks import Outcome, Provenance, Task, add_record, read_record
+from tumour_segmenter import __version__, client, contract, files
+from tumour_segmenter.cli.tasks import (
+    MASK,
+    OVERLAY,
+    PROBABILITY,
+    Outcome,
+    Provenance,
+    Task,
+    add_record,
+    is_outdated,
+    sha256,
+)
+from tumour_segmenter.errors import UsageError
 from tumour_segmenter.measure import measure
-from tumour_segmenter.segmenter import check_option, open_model
+from tumour_segmenter.png import read_image
+from tumour_segmenter.segmenter import Prediction, check_option, open_model
 
 OVERLAY_COLOUR, OVERLAY_OPACITY = (255, 77, 208), 0.8  # as on the page
 
@@ -37,8 +49,8 @@ class Plan:
     threads: int
     max_pixels: int
     url: str | None = None
-    api_key: str = ""
     operating_point: str | None = None
+    probability: bool = False
 
 
 # Images that are handed out ahead for each process: enough to keep it busy, few to hold in memory.
@@ -49,20 +61,25 @@ NO_MORE_FILES = (*files.FULL, errno.EROFS, errno.EACCES)
 
 
 _plan: Plan
-_segment: Callable[[np.ndarray], np.ndarray]
+_segment: Callable[[np.ndarray], Prediction]
 
 
 def start(plan: Plan) -> None:
     """Make this process a worker: open the model once, and end when the main process ends."""
-    global _plan, _segment
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what it means
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    prepare(plan)
+
+
+def prepare(plan: Plan) -> None:
+    """Open the model that `work` runs in this process."""
+    global _plan, _segment
     _plan = plan
-    if plan.url:
-        _segment = remote.RemoteSegmenter(plan.url, plan.api_key, plan.operating_point)
-    else:
-        model = open_model(plan.model, plan.threads)
-        _segment = partial(model, operating_point=plan.operating_point)
+    is_here = plan.url is None
+    model = open_model(plan.model, plan.threads) if is_here else client.RemoteSegmenter(plan.url)
+    _segment = partial(
+        model.run, operating_point=plan.operating_point, probability=plan.probability
+    )
 
 
 def _end_with_parent() -> None:
@@ -73,47 +90,75 @@ def _end_with_parent() -> None:
 def identify(plan: Plan) -> Provenance:
     """Open the model, or ask the server, and return what its masks are made by.
 
-    Raises `ArtifactError`, and `UsageError` where there is no server or no such operating point.
+    Raises `ArtifactError`, and `UsageError` where there is no server, no such operating point or no
+    probability.
     """
-    if plan.url:
-        about = remote.check(plan.url, plan.api_key)
+    if plan.url is not None:
+        about = client.about(client.check(plan.url))
+        if not isinstance(about.get("model"), dict):
+            # Another program that keeps the contract: no mask of it can be known to be up to date.
+            about = {"model": {"name": f"unknown-{secrets.token_hex(8)}"}, "version": "unknown"}
         metadata, version = about["model"], str(about.get("version"))
         offered = about.get("operating_points", {})
     else:
         model = open_model(plan.model, plan.threads)
         metadata, version, offered = model.metadata, __version__, model.operating_points
+        if plan.probability and not model.has_probability:
+            raise UsageError("--probability: this model outputs none; leave it out")
     check_option(offered, plan.operating_point)
     name = metadata.get("sha256") or metadata.get("name", "unknown")
     return Provenance(name, version, plan.operating_point or metadata.get("operating_point", ""))
 
 
 def work(task: Task, provenance: Provenance) -> Outcome:
-    """Make the files of `task`, or only count in its mask if it is done; never raises."""
+    """Make the files of `task`, or only measure its mask if it is done; never raises."""
     try:
-        record = provenance.record(task.image)
-        image = contract.read_image(task.image.read_bytes(), _plan.max_pixels)
-        pixels = image.pixels
-        if task.is_done(provenance):
-            mask, seconds = contract.decode_png(task.mask.read_bytes(), _plan.max_pixels), None
+        content = task.image.read_bytes()
+        image, image_sha256 = read_image(content, _plan.max_pixels), sha256(content)
+        if task.is_made(provenance, image_sha256):
+            made, seconds = _read(task), None
         else:
             begin = time.perf_counter()
-            mask = _segment(pixels)
+            made = _segment(image.pixels)
             seconds = time.perf_counter() - begin
-            if task.with_overlay:
-                files.write(task.overlay, add_record(draw_overlay(pixels, mask), record))
-            elif read_record(task.overlay) not in ("", record):
-                task.overlay.unlink()  # of the mask before, which it would misrepresent
-            files.write(task.mask, add_record(contract.encode_png(mask), record))
-        measures = measure(pixels, mask)
+            _write(task, image.pixels, made, partial(provenance.record, image_sha256))
+        measures = measure(image.pixels, made.mask)
+        highest = None if made.probability is None else int(made.probability.max()) / 255
         warnings = tuple(filter(None, [*image.notes, measures.warning]))
-        return Outcome(task, "", False, measures, seconds, warnings)
+        return Outcome(task, "", False, measures, highest, seconds, warnings)
     except OSError as error:
         if error.filename == os.fspath(task.image):  # which is named anyway
             return Outcome(task, error.strerror or files.reason(error))
         return Outcome(task, files.reason(error), error.errno in NO_MORE_FILES)
     except Exception as error:  # one image never stops the others
         fault = str(error).strip().partition("\n")[0] or type(error).__name__
-        return Outcome(task, fault, isinstance(error, remote.ServerError) and error.is_final)
+        return Outcome(task, fault, isinstance(error, UsageError))
+
+
+def _read(task: Task) -> Prediction:
+    """Return what was made before."""
+
+    def pixels(kind: str) -> np.ndarray | None:
+        if kind not in task.kinds:
+            return None
+        return contract.decode_png(task.path(kind).read_bytes(), _plan.max_pixels)
+
+    return Prediction(pixels(MASK), pixels(PROBABILITY))
+
+
+def _write(task: Task, pixels: np.ndarray, made: Prediction, record: Callable[[str], str]) -> None:
+    """Write the files of `task`, the mask last; `record` says of each kind what it is made of."""
+    draw = {
+        OVERLAY: lambda: draw_overlay(pixels, made.mask),
+        PROBABILITY: lambda: contract.encode_grey_png(made.probability),
+        MASK: lambda: contract.encode_png(made.mask),
+    }
+    for kind, png in draw.items():
+        path = task.path(kind)
+        if kind in task.kinds:
+            files.write(path, add_record(png(), record(kind)))
+        elif is_outdated(path, record(kind)):
+            path.unlink()  # of the mask before, which it would misrepresent
 
 
 def draw_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:

@@ -9,19 +9,26 @@ import sys
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from tumour_segmenter import __version__, files
 from tumour_segmenter.cli import batch, shards, table
 from tumour_segmenter.cli.batch import Plan
 from tumour_segmenter.cli.tasks import Provenance, Task, check_foreign, make_tasks
+from tumour_segmenter.command import exit_code
 from tumour_segmenter.cpus import available_cpus
 from tumour_segmenter.errors import UsageError
 from tumour_segmenter.folders import counted, find_images
 from tumour_segmenter.progress import bar, say
-from tumour_segmenter.settings import API_KEY, MAX_PIXELS, MODEL, read
+from tumour_segmenter.settings import MAX_PIXELS, MODEL, read
 
 NO_DEVICE = "Research software, not a medical device."
 SETTINGS = "settings are environment variables"
+# Programs beside the library, with packages of their own.
+DOORS = {
+    "serve": f"answer HTTP requests; {SETTINGS}",
+    "scan": "PET series (DICOM, NIfTI) to projections, masks and measurements",
+}
 
 PREDICT = """\
 Write the tumour mask of each image as DIR/NAME.png: height and width of the
@@ -38,16 +45,23 @@ files are taken, but not those of folders inside it; what is ignored is named.""
 
 MORE = f"""\
 An image is skipped if its mask was made before by the same model, version and
-operating point from the same file: each mask says so in a text chunk. After
-an interruption the same command goes on where it ended. Files appear whole or
-not at all. Masks of another model are made again; a PNG that this program did
-not write is never written over.
+operating point from an image file of the same content: a text chunk of each
+mask names all four, content and model by their SHA-256. What the chunk says is
+trusted, the pixels of the mask are not compared. After an interruption the same
+command goes on where it ended. Files appear whole or not at all. Masks of
+another model are made again; a PNG that this program did not write is never
+written over.
+
+--probability writes the calibrated probability of each pixel, 255 = certainly
+tumour, as a PNG of one channel. Its highest value is the column
+highest_probability of the table, which is empty without --probability.
 
 --csv FILE gets one row for each image: image, mask, height, width, lesions
 (groups of marked pixels that touch, corners included), tumour_pixels,
-body_pixels (pixels darker than grey 250), share_of_body (0 to 1), ms (for the
-mask alone, empty if it was there before), fault, warning, model (SHA-256 of its
-file), version, operating_point, shard.
+body_pixels (pixels darker than grey 250), share_of_body (0 to 1),
+highest_probability (0 to 1), ms (for the model alone, empty if the mask was
+there before), fault, warning, model (SHA-256 of its file), version,
+operating_point, shard.
 
 --shard I/N does a share of the images by name, the same on every machine, so
 that N processes do each image once. Their tables are put together by
@@ -78,19 +92,18 @@ models, versions, operating points or numbers of shards; the exit code is then 1
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's own; return the exit code."""
-    if (argv or sys.argv[1:])[:1] == ["serve"]:
-        serve()
-    arguments, unknown = _parser().parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in DOORS:
+        become(*words)
+    return exit_code(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
+    arguments, unknown = _parser().parse_known_args(words)
     if unknown:
         arguments.command.error(f"unknown: {' '.join(unknown)}; {SETTINGS}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
-    try:
-        return arguments.run(arguments)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # before the first image, or again while it was ending
-        return 130
+    return arguments.run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +140,8 @@ def _parser() -> argparse.ArgumentParser:
         "--expect", nargs="+", type=Path, metavar="IMG|DIR", help="images that must have a row"
     )
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="table to write")
-    commands.add_parser("serve", help=f"answer HTTP requests; {SETTINGS}")
+    for door, text in DOORS.items():
+        commands.add_parser(door, help=text)
     return parser
 
 
@@ -136,6 +150,11 @@ def _add_files(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for masks")
     command.add_argument(
         "--overlay", action="store_true", help="also write NAME_overlay.png, the mask in colour"
+    )
+    command.add_argument(
+        "--probability",
+        action="store_true",
+        help="also write NAME_probability.png, 255 times the probability of each pixel",
     )
     command.add_argument("--csv", type=Path, metavar="FILE", help="write what is in each mask")
     command.add_argument("--shard", metavar="I/N", help=shards.HELP)
@@ -154,11 +173,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def serve() -> None:
-    """Become the server, a door that the library does not import."""
-    installed = find_spec("tumour_segmenter.serve")
-    module = "tumour_segmenter.serve" if installed else "serve"
-    os.execv(sys.executable, [sys.executable, "-m", module, *sys.argv[2:]])
+def become(door: str, *words: str) -> NoReturn:
+    """Become the program behind one of `DOORS`, which the library does not import."""
+    installed = f"tumour_segmenter.{door}"
+    module = installed if find_spec(installed) else door
+    os.execv(sys.executable, [sys.executable, "-m", module, *words])
 
 
 def merge(arguments: argparse.Namespace) -> int:
@@ -183,7 +202,7 @@ def predict(arguments: argparse.Namespace) -> int:
     """
     shard = shards.parse(arguments.shard) if arguments.shard else None
     found = find_images(arguments.images)
-    tasks = make_tasks(found.images, arguments.out, arguments.overlay)
+    tasks = make_tasks(found.images, arguments.out, arguments.overlay, arguments.probability)
     if shard:
         tasks = [task for task in tasks if shard.takes(task.image.name)]
         print(f"shard {shard}: {len(tasks)} of {counted(len(found.images), 'image')}")
@@ -192,15 +211,15 @@ def predict(arguments: argparse.Namespace) -> int:
     files.check_outputs(found.images, outputs, "an image")
     for path in tables:
         table.check_place(path, "--csv")
-    settings = read([MODEL, MAX_PIXELS, API_KEY])
+    settings = read([MODEL, MAX_PIXELS])
     jobs = arguments.jobs or (2 if arguments.url else available_cpus())
     plan = Plan(
         model=settings["model"],
         threads=max(1, available_cpus() // jobs),
         max_pixels=settings["max_pixels"],
         url=arguments.url,
-        api_key=settings["api_key"],
         operating_point=arguments.operating_point,
+        probability=arguments.probability,
     )
     provenance = batch.identify(plan)  # tells now what each worker would stumble over
     check_foreign(tasks)
@@ -212,14 +231,15 @@ def predict(arguments: argparse.Namespace) -> int:
             raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
     for note in found.notes():
         print(f"note: {note}", file=sys.stderr)
-    return _run(tasks, plan, provenance, jobs, arguments.csv, str(shard or ""))
+    return _segment(tasks, plan, provenance, jobs, arguments.csv, str(shard or ""))
 
 
-def _run(
+def _segment(
     tasks: list[Task], plan: Plan, provenance: Provenance, jobs: int, csv: Path | None, shard: str
 ) -> int:
     """Do what is not done, say how it went, write the table `csv`; return the exit code."""
-    todo = [task for task in tasks if not task.is_done(provenance)]
+    looked_at = bar(tasks, desc="looking for masks", unit="images")
+    todo = [task for task in looked_at if not task.is_done(provenance)]
     done, written, failed, ended, code = len(tasks) - len(todo), 0, 0, "", 0
     rows: dict[Path, str] = {}
     # What is done is only looked at again for the table.

@@ -16,7 +16,7 @@ from tumour_segmenter.folders import named
 
 COLUMNS = (
     "image", "mask", "height", "width", "lesions", "tumour_pixels", "body_pixels", "share_of_body",
-    "ms", "fault", "warning", "model", "version", "operating_point", "shard",
+    "highest_probability", "ms", "fault", "warning", "model", "version", "operating_point", "shard",
 )  # fmt: skip
 # Names of files that are no text stay what they are.
 _AS_WRITTEN = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
@@ -35,6 +35,8 @@ def row(outcome: Outcome, provenance: Provenance, shard: str) -> str:
     }
     if counted := outcome.measures:
         cells |= asdict(counted) | {"share_of_body": f"{counted.share_of_body:.6f}"}
+    if outcome.highest_probability is not None:
+        cells["highest_probability"] = f"{outcome.highest_probability:.3f}"
     if outcome.seconds is not None:
         cells["ms"] = f"{1000 * outcome.seconds:.1f}"
     text = io.StringIO()

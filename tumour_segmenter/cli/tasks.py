@@ -14,10 +14,13 @@ from pathlib import Path
 from tumour_segmenter.errors import ContractError, UsageError
 from tumour_segmenter.folders import counted
 from tumour_segmenter.measure import Measures
-from tumour_segmenter.png import SIGNATURE, decode_png
+from tumour_segmenter.png import SIGNATURE, read_image
 
 LONGEST_NAME = 255  # bytes, on all usual file systems
-# A text chunk of the masks and overlays, right after the header: where it ends, and its keyword.
+# What is made of an image, and how the names of these files end.
+MASK, OVERLAY, PROBABILITY = "mask", "overlay", "probability"
+ENDINGS = {MASK: ".png", OVERLAY: "_overlay.png", PROBABILITY: "_probability.png"}
+# A text chunk of these files, right after the header: where it ends, and its keyword.
 HEADER = len(SIGNATURE) + 25
 KEYWORD = b"tumour-segmenter\0"
 
@@ -30,42 +33,47 @@ class Provenance:
     version: str
     operating_point: str
 
-    def record(self, image: Path) -> str:
-        """Return what a file made of `image`, as it is now, says of itself. Raises `OSError`."""
-        found = image.stat()
-        return self.record_of(found.st_size, found.st_mtime_ns)
-
-    def record_of(self, size: int, mtime_ns: int) -> str:
-        """Return the same of an image of `size` bytes that was last changed at `mtime_ns`."""
-        return json.dumps(asdict(self) | {"image_size": size, "image_mtime_ns": mtime_ns})
+    def record(self, image_sha256: str, kind: str = MASK) -> str:
+        """Return what a file of `kind`, made of the image file of this hash, says of itself."""
+        return json.dumps({"kind": kind} | asdict(self) | {"image_sha256": image_sha256})
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An image, the folder `out` for its mask, and whether an overlay is wanted beside it."""
+    """An image, the folder `out` for what is made of it, and the kinds of files to make."""
 
     image: Path
     out: Path
-    with_overlay: bool = False
+    kinds: tuple[str, ...] = (MASK,)
+
+    def path(self, kind: str) -> Path:
+        """Return the file of `kind`."""
+        return self.out / _file_name(self.image.stem, ENDINGS[kind])
 
     @property
     def mask(self) -> Path:
-        return self.out / _fitting(self.image.stem, ".png")
-
-    @property
-    def overlay(self) -> Path:
-        return self.out / _fitting(self.image.stem, "_overlay.png")
+        return self.path(MASK)
 
     @property
     def outputs(self) -> list[Path]:
-        # The mask last, so that a mask that is there means that all is.
-        return [self.overlay, self.mask] if self.with_overlay else [self.mask]
+        return [self.path(kind) for kind in self.kinds]
+
+    def is_made(self, provenance: Provenance, image_sha256: str) -> bool:
+        """Whether all files are there, made by `provenance` of the image file of this hash."""
+        return all(
+            read_record(self.path(kind)) == provenance.record(image_sha256, kind)
+            for kind in self.kinds
+        )
 
     def is_done(self, provenance: Provenance) -> bool:
-        """Whether all files are there, made by `provenance` of the image as it is now."""
+        """Whether all files are there, made by `provenance` of the image as it is now.
+
+        The image is read only if all are there: one without a mask is read by who makes it.
+        """
         try:
-            expected = provenance.record(self.image)
-            return all(read_record(path) == expected for path in self.outputs)
+            return all(map(read_record, self.outputs)) and self.is_made(
+                provenance, sha256(self.image.read_bytes())
+            )
         except OSError:
             return False
 
@@ -74,23 +82,29 @@ class Task:
 class Outcome:
     """How a task went: `fault` says in one line what was wrong, else all the rest is there.
 
-    `seconds` is the time for the mask alone, None where it was there before. After a `fatal` fault
-    all other tasks would fail as well. `faulty` is the file that the fault is about.
+    `seconds` is the time for the model alone, None where the mask was there before.
+    `highest_probability` is 0 to 1, None where none was asked for. After a `fatal` fault all other
+    tasks would fail as well.
     """
 
     task: Task
     fault: str = ""
     fatal: bool = False
     measures: Measures | None = None
+    highest_probability: float | None = None
     seconds: float | None = None
     warnings: tuple[str, ...] = ()
 
 
-def make_tasks(images: Iterable[Path], out: Path, overlay: bool) -> list[Task]:
-    """Return a task for each image, with masks in `out`.
+def make_tasks(
+    images: Iterable[Path], out: Path, overlay: bool = False, probability: bool = False
+) -> list[Task]:
+    """Return a task for each image: a mask in `out`, and what is wanted beside it.
 
     Raises `UsageError` if two images would become one mask.
     """
+    # The mask last, so that a mask that is there means that all is.
+    kinds = (OVERLAY,) * overlay + (PROBABILITY,) * probability + (MASK,)
     taken: dict[str, Path] = {}
     tasks = []
     for image in images:
@@ -98,7 +112,7 @@ def make_tasks(images: Iterable[Path], out: Path, overlay: bool) -> list[Task]:
             if other == image:
                 continue  # named twice, such as a folder and a file in it
             raise UsageError(f"{other} and {image} would both become {out / image.stem}.png")
-        tasks.append(Task(image, out, overlay))
+        tasks.append(Task(image, out, kinds))
     return tasks
 
 
@@ -117,10 +131,15 @@ def _is_foreign(path: Path) -> bool:
     if not path.is_file() or read_record(path):
         return False
     try:
-        decode_png(path.read_bytes(), 2**31)
+        read_image(path.read_bytes(), 2**31)
     except (ContractError, OSError):
         return False  # what a crash left
     return True
+
+
+def sha256(content: bytes) -> str:
+    """Return the hash of a file with this content, as 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def add_record(png: bytes, record: str) -> bytes:
@@ -143,7 +162,13 @@ def read_record(path: Path) -> str:
     return begin[8 + len(KEYWORD) : 8 + length].decode("ascii", "replace")
 
 
-def _fitting(stem: str, ending: str) -> str:
+def is_outdated(path: Path, record: str) -> bool:
+    """Whether the file at `path` is of the kind that `record` begins with, but made otherwise."""
+    found = read_record(path)
+    return found != record and found.startswith(record.partition(",")[0])
+
+
+def _file_name(stem: str, ending: str) -> str:
     """Return a file name of `stem` and `ending`, cut and told apart by a hash if too long."""
     encoded = os.fsencode(stem)
     if len(encoded) + len(ending) <= LONGEST_NAME:
