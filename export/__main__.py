@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from export import check, describe, graph, int8
     from train import dataset
-    from train.measured import load_members
+    from train.members import load_members
     from train.segmentation import ensemble
     from tumour_segmenter.phantom import phantom
 
