@@ -27,7 +27,7 @@ SPECIFICITY = {"balanced": 0.62, "specific": 0.8}
 probability would come within MARGIN of a patient with tumour. Of the challenge's controls up to
 0.66 could be emptied without emptying one of its 145 patients."""
 MARGIN = 0.5  # logits
-FEWEST_CONTROLS = 10  # with fewer, "balanced" empties no mask and "specific" cannot be fitted
+FEWEST_CONTROLS = 10  # in all: fewer are none, as nothing can be fitted on them
 MOST = 0.999999  # the highest minimum probability that is chosen: 1 would empty every mask
 LEAST_FACTOR = 0.05  # of the threshold; lower ones would mark whole bodies
 EDGES = np.arange(FLOOR, 15.01, 0.25)
@@ -78,19 +78,22 @@ def relative_peaks(logits: np.ndarray, peaks: np.ndarray, calibration: Calibrati
 def threshold_factor(relative: Sequence[float], sensitivity: float) -> float:
     """The highest, 1 at most, at which that share of the lesions is found, of which these are the
     relative peaks; halfway to the next."""
-    ordered = np.append(np.sort(relative)[::-1], 0)
-    needed = math.ceil(sensitivity * (len(ordered) - 1) - 1e-9)
-    factor = ordered[needed - 1 : needed + 1].mean() if needed else 1.0
+    if not len(relative):
+        return 1.0
+    ordered = np.sort(relative)[::-1]
+    needed = math.ceil(sensitivity * len(ordered) - 1e-9)
+    factor = np.append(ordered, 0.9 * ordered[-1])[needed - 1 : needed + 1].mean()
     return float(f"{np.clip(factor, LEAST_FACTOR, 1):.4g}")
 
 
 def operating_points(
     relative: Sequence[float], patients: Sequence[float], controls: Sequence[float]
 ) -> dict[str, OperatingPoint]:
-    """By name. relative: relative peaks of all lesions; patients, controls: deciding logits of the
-    patients with tumour, and of the controls."""
+    """By name; without controls "specific" is missing, and "balanced" empties no mask. relative:
+    relative peaks of all lesions; patients, controls: deciding logits of the patients with tumour,
+    and of the controls."""
     points = {"sensitive": OperatingPoint(0.0, threshold_factor(relative, SENSITIVITY))}
-    if len(controls) < FEWEST_CONTROLS:
+    if not len(controls):
         return points | {DEFAULT: OperatingPoint()}
     minimum = {name: minimum_probability(controls, of) for name, of in SPECIFICITY.items()}
     if len(patients):

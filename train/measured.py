@@ -54,6 +54,10 @@ class Measured:
             (logits, fitting.lesion_peaks(logits, case.truth)) for logits, case in patients
         ]
         self._deciding = np.array([fitting.deciding_logit(logits) for logits in self.logits])
+        self._ill = np.array([case.truth.any() for case in self.cases])
+        self._control = ~self.is_patient
+        if self._control.sum() < fitting.FEWEST_CONTROLS:
+            self._control = np.zeros_like(self._control)
         self.points = self._fit(np.full(len(self.cases), True))
         nested = [self._fit(self.nested_fold != fold) for fold in range(dataset.FOLDS)]
         self.nested = [nested[fold] for fold in self.nested_fold]
@@ -64,12 +68,8 @@ class Measured:
         calibration = self._histograms.where(patients).calibrate()
         peaks = [pair for pair, own in zip(self._peaks, patients, strict=True) if own]
         relative = [fitting.relative_peaks(*pair, calibration) for pair in peaks]
-        ill = np.array([case.truth.any() for case in self.cases])
-        named = fitting.operating_points(
-            np.concatenate(relative),
-            self._deciding[chosen & ill],
-            self._deciding[chosen & ~self.is_patient],
-        )
+        ill, control = self._deciding[chosen & self._ill], self._deciding[chosen & self._control]
+        named = fitting.operating_points(np.concatenate(relative), ill, control)
         return OperatingPoints(calibration, named)
 
     def network_fold(self, case: Case) -> int | None:
