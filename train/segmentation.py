@@ -26,14 +26,28 @@ def full_resolution(network: nn.Module, uptake: Tensor) -> Tensor:
 
 class Segmentation(nn.Module):
     """Everything between uptake and logits: impulse noise removed, orientation normalised, the air
-    beside the body left out; the mean of all networks' logits of image and mirror image; detail;
-    the rows of a slice averaged (by_slices: whether labels were drawn slice by slice); then the
-    logits put back where the image had its pixels. The networks are in evaluation mode."""
+    beside the body left out; the mean of all networks' logits; detail; the rows of a slice averaged
+    (by_slices: whether labels were drawn slice by slice); then the logits put back where the image
+    had its pixels. Each network sees image and mirror image, or, with one_view, the first, third...
+    the image and the others the mirror image. The networks are in evaluation mode."""
 
-    def __init__(self, networks: Sequence[UNet], upright: Upright, by_slices: bool = True) -> None:
+    def __init__(
+        self,
+        networks: Sequence[UNet],
+        upright: Upright,
+        by_slices: bool = True,
+        one_view: bool = False,
+    ) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.upright, self.by_slices = upright, by_slices
+        self.upright, self.by_slices, self.one_view = upright, by_slices, one_view
+
+    @property
+    def passes(self) -> list[tuple[int, bool]]:
+        """Of each pass: which network, and whether it sees the mirror image."""
+        if self.one_view:
+            return [(i, i % 2 == 1) for i in range(len(self.networks))]
+        return [(i, mirrored) for i in range(len(self.networks)) for mirrored in (False, True)]
 
     def prepare(self, uptake: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """1×1×H×W float uptake in 0..1 of any size -> the same clean and upright, whether it was
@@ -44,15 +58,16 @@ class Segmentation(nn.Module):
 
     def logits(self, body: Tensor) -> Tensor:
         """1×1×H×W uptake, clean and upright -> 1×1×H×W logits."""
-        views = []
-        for network in self.networks:
-            views.append(full_resolution(network, body))
-            views.append(full_resolution(network, body.flip(3)).flip(3))
-        return self.merge(sum(views), body)
+        seen = []
+        for i, mirrored in self.passes:
+            view = body.flip(3) if mirrored else body
+            logits = full_resolution(self.networks[i], view)
+            seen.append(logits.flip(3) if mirrored else logits)
+        return self.merge(sum(seen), body)
 
     def merge(self, total: Tensor, body: Tensor) -> Tensor:
-        """The sum of all networks' logits of image and mirror image, and the image -> logits."""
-        logits = with_detail(total / (2 * len(self.networks)), body)
+        """The sum of the logits of all passes, and the image -> logits."""
+        logits = with_detail(total / len(self.passes), body)
         return mean_of_slices(logits) if self.by_slices else logits
 
     def forward(self, uptake: Tensor) -> Tensor:
@@ -69,10 +84,10 @@ class Segmentation(nn.Module):
         return self(image.to(self.upright.weights.device).float() / 255)[0, 0].cpu().numpy()
 
 
-def ensemble(members: Sequence[Weights]) -> Segmentation:
+def ensemble(members: Sequence[Weights], one_view: bool = False) -> Segmentation:
     """The segmentation of one or more trained networks, on the CPU and in evaluation mode. Which
     way up a body is comes from the mean of the members' weights for it."""
     upright = torch.stack([member.upright.weights for member in members]).mean(0)
     by_slices = all(json.loads(m.facts["settings"])["by_slices"] for m in members)
     networks = [member.network for member in members]
-    return Segmentation(networks, Upright(upright.tolist()), by_slices).eval()
+    return Segmentation(networks, Upright(upright.tolist()), by_slices, one_view).eval()
