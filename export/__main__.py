@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from export import check, describe, graph, int8
     from train import dataset
-    from train.measured import load_members
+    from train.members import load_members
     from train.segmentation import ensemble
     from tumour_segmenter.phantom import phantom
 
@@ -63,11 +63,13 @@ def _run(arguments: argparse.Namespace) -> int:
     cases = dataset.load(arguments.data) if arguments.data else []
     points = describe.operating_points(arguments.operating_points, members, cases)
     name = points.choose(arguments.operating_point)
-    minimum = points.table[name]["minimum_probability"]
+    point = points.table[name]
 
-    print(f"networks: {len(members)}; operating point {name}, minimum probability {minimum:g}")
-    segmentation = ensemble([member.weights for member in members])
-    module = graph.PixelsToMask(segmentation, points.calibration, minimum).eval()
+    # One network is what its out-of-fold figures are of; several average their luck in half the time.
+    one_view = len(members) > 1
+    segmentation = ensemble([member.weights for member in members], one_view)
+    print(f"networks: {len(members)}, passes: {len(segmentation.passes)}; operating point {name}")
+    module = graph.PixelsToMask(segmentation, points.calibration, point).eval()
     # Deprecations within the exporter are no news to who exports.
     warnings.filterwarnings("ignore", module="torch|onnxscript|copyreg")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -76,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     images, source = int8.images(describe.trained_on(members, cases))
     print(f"traced; INT8 ranges are measured on {source}", flush=True)
     quantised = int8.quantise(plain, images)
-    both = [graph.finish(model, minimum, {}) for model in (plain, quantised)]
+    both = [graph.finish(model, point, {}) for model in (plain, quantised)]
     rows = check.compare(module, *both)
     print(*rows, sep="\n")
     check.judge(rows)
@@ -85,9 +87,9 @@ def _run(arguments: argparse.Namespace) -> int:
         agreement = check.on_patients(*both, cases)
         print(f"Dice {agreement}")
         metadata["int8_agreement"] = agreement
-    canary = check.run(check.open_session(both[1]), phantom()[0])  # which a server tries at start
+    canary, _ = check.run(check.open_session(both[1]), phantom()[0])  # which a server tries at start
     metadata["canary_tumour_pixels"] = str(np.count_nonzero(canary))
-    content = graph.finish(quantised, minimum, metadata).SerializeToString()
+    content = graph.finish(quantised, point, metadata).SerializeToString()
     digest = hashlib.sha256(content).hexdigest()
     out.parent.mkdir(parents=True, exist_ok=True)
     # A server refuses the one without the other.

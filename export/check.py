@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import torch
 
-from export.graph import INPUT, OUTPUT, ExportError, PixelsToMask
+from export.graph import INPUT, OUTPUTS, ExportError, PixelsToMask
 from train.dataset import Case
 from tumour_segmenter import contract
 from tumour_segmenter.folders import counted
@@ -20,6 +20,8 @@ LEAST_AGREEMENT = 0.97  # mean Dice between the masks of float32 and INT8 in wha
 MOST_LOST = 0.005  # mean Dice that INT8 may lose against float32 on patients
 MOST_PATIENTS = 48
 FEWEST_PIXELS = 50  # of tumour in a phantom: in fewer, the Dice hangs on a few boundary pixels
+MOST_LEVELS = 1  # of 255 that a pixel's probability may differ by, torch against onnxruntime
+MOST_OFF = 0.05  # mean difference of the probabilities of float32 and INT8, where they are not 0
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -30,21 +32,24 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
 
 
-def run(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> np.ndarray:
-    """uint8 H×W grey, dark = hot -> uint8 H×W mask at the file's own minimum probability."""
-    return session.run([OUTPUT], {INPUT: pixels})[0]
+def run(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> list[np.ndarray]:
+    """uint8 H×W grey, dark = hot -> mask, at the file's own operating point, and probability."""
+    return session.run(OUTPUTS, {INPUT: pixels})
 
 
 @dataclass(frozen=True)
 class Row:
-    """One phantom: tumour pixels of torch, mask pixels that float32 has otherwise, and the Dice
-    between float32's and INT8's masks (None: too little tumour)."""
+    """One phantom: tumour pixels of torch; mask pixels that float32 has otherwise, and the most
+    levels, of 255, that a pixel's probability differs by; the Dice between float32's and INT8's
+    masks (None: too little tumour), and the mean difference of their probabilities, 0..1."""
 
     height: int
     width: int
     tumour: int
     flipped: int
+    levels: int
     agreement: float | None
+    off: float
 
     @property
     def allowed(self) -> int:
@@ -54,7 +59,9 @@ class Row:
         agreement = "-" if self.agreement is None else f"{self.agreement:.4f}"
         flipped = f"{self.flipped} flipped (at most {self.allowed})"
         size = f"{self.height}×{self.width}: tumour pixels {self.tumour}"
-        return f"{size}, {flipped}, Dice of float32 and INT8 {agreement}"
+        levels = f"probability within {self.levels} of 255"
+        eight = f"float32 and INT8: Dice {agreement}, probability {self.off:.3f} apart"
+        return f"{size}, {flipped}, {levels}; {eight}"
 
 
 def compare(module: PixelsToMask, float32: onnx.ModelProto, int8: onnx.ModelProto) -> list[Row]:
@@ -64,18 +71,27 @@ def compare(module: PixelsToMask, float32: onnx.ModelProto, int8: onnx.ModelProt
     for height, width in SIZES:
         pixels, _ = phantom(height, width)
         with torch.no_grad():
-            expected = module(torch.from_numpy(pixels)).numpy()
-        masks = [run(session, pixels) for session in sessions]
-        for mask in masks:
-            if mask.shape != expected.shape or mask.dtype != np.uint8:
+            expected = [output.numpy() for output in module(torch.from_numpy(pixels))]
+        given = [run(session, pixels) for session in sessions]
+        for name, output in [pair for of in given for pair in zip(OUTPUTS, of, strict=True)]:
+            if output.shape != pixels.shape or output.dtype != np.uint8:
                 raise ExportError(
-                    f"{height}×{width}: the exported mask is {mask.dtype} {mask.shape}, "
-                    f"expected uint8 {expected.shape}"
+                    f"{height}×{width}: the exported {name} is {output.dtype} {output.shape}, "
+                    f"expected uint8 {pixels.shape}"
                 )
-        tumour, flipped = int((expected > 0).sum()), int((masks[0] != expected).sum())
+        masks, (plain, eight) = zip(*given, strict=True)
+        tumour, flipped = int((expected[0] > 0).sum()), int((masks[0] != expected[0]).sum())
         agreement = contract.dice(*masks) if tumour >= FEWEST_PIXELS else None
-        rows.append(Row(height, width, tumour, flipped, agreement))
+        levels = int(_apart(plain, expected[1]).max())
+        above = np.maximum(plain, eight) > 0
+        off = float(_apart(plain, eight)[above].mean()) / 255 if above.any() else 0.0
+        rows.append(Row(height, width, tumour, flipped, levels, agreement, off))
     return rows
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """uint8 pixels -> how far each is from the other."""
+    return np.maximum(a, b) - np.minimum(a, b)
 
 
 def judge(rows: Sequence[Row]) -> None:
@@ -104,7 +120,7 @@ def on_patients(float32: onnx.ModelProto, int8: onnx.ModelProto, cases: Sequence
     sessions = [open_session(model) for model in (float32, int8)]
     scores = []
     for case in patients:
-        a, b = (run(session, 255 - case.uptake) for session in sessions)
+        a, b = (run(session, 255 - case.uptake)[0] for session in sessions)
         pairs = ((case.truth, a), (case.truth, b), (a, b))
         scores.append([contract.dice(*pair) for pair in pairs])
     of = counted(len(patients), "patient")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from export.graph import OPSET
 from train.dataset import Case
-from train.measured import Measured, Member, Unseen
+from train.fitting import DEFAULT
+from train.measured import Measured
+from train.members import Member
 from train.operating_point import Calibration
 from train.results_page import dice_text
 from train.weights import source_commit
@@ -45,10 +47,10 @@ def operating_points(path: Path | None, members: Sequence[Member], cases: Sequen
             "were not trained on, or --operating-points with a file of python -m train.out_of_fold"
         )
     if path is None:
-        measured = Measured(Unseen(members, cases))
-        patients = int(measured.unseen.patient.sum())
-        table, calibration = measured.figures(), measured.points.calibration
-        return Points(calibration, table, measured.default, f"{patients} patients", {})
+        measured = Measured(members, cases)
+        patients = int(measured.is_patient.sum())
+        table, calibration = measured.table(), measured.points.calibration
+        return Points(calibration, table, DEFAULT, f"{patients} patients", {})
     try:
         content = json.loads(path.read_text())
         table = content["operating_points"]

@@ -1,4 +1,4 @@
-"""The whole function as one module, grey pixels in, mask out, and as one ONNX graph.
+"""The whole function as one module, grey pixels in, mask and probability out, and as one ONNX graph.
 
 How wide the body is depends on the pixels, and torch.export can trace no shape that does. So the
 steps before and after the cut are traced by themselves and joined. Of the networks, which differ in
@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from train.network import UNet
-from train.operating_point import Calibration, mask
+from train.operating_point import Calibration, calibrated, mask
 from train.segmentation import AIR, Segmentation, full_resolution
 from tumour_segmenter.phantom import phantom
 
 OPSET = 20
-INPUT, OUTPUT, MINIMUM = "pixels", "mask", "minimum_probability"
+INPUT, OUTPUTS = "pixels", ("mask", "probability")
+MINIMUM, FACTOR = "minimum_probability", "threshold_factor"
 PREPARED = ("body", "flipped", "first", "last", "behind")
 
 
@@ -32,12 +33,16 @@ class ExportError(RuntimeError):
 
 
 class PixelsToMask(nn.Module):
-    """Everything between the PNG that comes in and the PNG that goes out."""
+    """Everything between the PNG that comes in and the PNGs that go out. point: the defaults of an
+    operating point, minimum_probability and threshold_factor."""
 
-    def __init__(self, segmentation: Segmentation, calibration: Calibration, minimum: float):
+    def __init__(
+        self, segmentation: Segmentation, calibration: Calibration, point: dict[str, float]
+    ) -> None:
         super().__init__()
         self.segmentation, self.calibration = segmentation, calibration
-        self.register_buffer("minimum", torch.tensor(minimum, dtype=torch.float32))
+        for name in (MINIMUM, FACTOR):
+            self.register_buffer(name, torch.tensor(point[name], dtype=torch.float32))
 
     def prepare(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """uint8 H×W grey, dark = hot -> what Segmentation.prepare gives, and how many columns are
@@ -46,17 +51,22 @@ class PixelsToMask(nn.Module):
         body, flipped, first, last = self.segmentation.prepare(uptake)
         return body, flipped, first, last, pixels.shape[1] - last
 
-    def decide(self, logits: Tensor, flipped: Tensor, minimum: Tensor) -> Tensor:
-        """1×1×H×W logits -> uint8 H×W, 255 = tumour, else 0."""
+    def decide(
+        self, logits: Tensor, flipped: Tensor, minimum: Tensor, factor: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """1×1×H×W logits -> mask, uint8 H×W, 255 = tumour, else 0, and the calibrated probability p
+        of each pixel, uint8 H×W, 255 p."""
         logits = self.segmentation.upright.turn(logits, flipped)[0, 0]
-        return mask(logits, self.calibration, minimum).to(torch.uint8) * 255
+        drawn = mask(logits, self.calibration, minimum, factor).to(torch.uint8) * 255
+        probability = calibrated(logits, self.calibration)
+        return drawn, torch.round(255 * probability).to(torch.uint8)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 H×W grey, dark = hot -> uint8 H×W, 255 = tumour, else 0."""
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 H×W grey, dark = hot -> what decide gives at the operating point."""
         body, flipped, first, last, behind = self.prepare(pixels)
         logits = self.segmentation.logits(body[..., int(first) : int(last)])
         logits = F.pad(logits, (int(first), int(behind)), value=AIR)
-        return self.decide(logits, flipped, self.minimum)
+        return self.decide(logits, flipped, self.minimum_probability, self.threshold_factor)
 
 
 class _Part(nn.Module):
@@ -164,7 +174,7 @@ class Graph:
 
 
 def _joined(module: PixelsToMask) -> ModelProto:
-    """PixelsToMask.forward: prepare, cut, networks on image and mirror, merge, pad, decide."""
+    """PixelsToMask.forward: prepare, cut, networks on their views, merge, pad, decide."""
     pixels = torch.from_numpy(phantom(97, 131)[0])
     with torch.no_grad():
         body, flipped, *_ = module.prepare(pixels)
@@ -179,21 +189,23 @@ def _joined(module: PixelsToMask) -> ModelProto:
     # A tensor given twice would be traced as one input.
     given = {"total": body.clone(), "body": body}
     merge = _trace(module.segmentation, Segmentation.merge, given, ["merged"])
-    given = {"logits": body, "flipped": flipped, MINIMUM: module.minimum}
-    decide = _trace(module, PixelsToMask.decide, given, [OUTPUT])
+    defaults = {MINIMUM: module.minimum_probability, FACTOR: module.threshold_factor}
+    given = {"logits": body, "flipped": flipped, **defaults}
+    decide = _trace(module, PixelsToMask.decide, given, OUTPUTS)
 
     graph = Graph()
     image, turned, first, last, behind = graph.part(prepare, "prepare", {INPUT: INPUT})
     column = graph.constant("column_axis", np.array([3]))
     cut = graph.add("Slice", [image, first, last, column], "cut")
     mirror = graph.mirrored(cut, "mirrored")
-    views = []
-    for i, network in enumerate(networks):
-        own, name = _with_weights(view, network), f"network-{i}"
-        views += graph.part(own, f"{name}/image", {"body": cut}, name)
-        (seen,) = graph.part(own, f"{name}/mirror", {"body": mirror}, name)
-        views.append(graph.mirrored(seen, f"{name}/mirrored"))
-    total, *others = views
+    own = [_with_weights(view, network) for network in networks]
+    passes = []
+    for i, mirrored in module.segmentation.passes:
+        name = f"network-{i}/{'mirror' if mirrored else 'image'}"
+        given = {"body": mirror if mirrored else cut}
+        (seen,) = graph.part(own[i], name, given, f"network-{i}")
+        passes.append(graph.mirrored(seen, f"{name}/mirrored") if mirrored else seen)
+    total, *others = passes
     for i, one in enumerate(others):
         total = graph.add("Add", [total, one], f"total-{i}")
     (merged,) = graph.part(merge, "merge", {"total": total, "body": cut})
@@ -201,10 +213,10 @@ def _joined(module: PixelsToMask) -> ModelProto:
     beside = graph.add("Concat", [nothing, first, nothing, behind], "beside", axis=0)
     air = graph.constant("air", np.array(AIR, np.float32))
     padded = graph.add("Pad", [merged, beside, air], "padded")
-    inputs = {"logits": padded, "flipped": turned, MINIMUM: MINIMUM}
-    (mask,) = graph.part(decide, "decide", inputs)
-    graph.add("Identity", [mask], OUTPUT)
-    inputs = [*prepare.graph.input, *(v for v in decide.graph.input if v.name == MINIMUM)]
+    inputs = {"logits": padded, "flipped": turned, **{name: name for name in defaults}}
+    for found, name in zip(graph.part(decide, "decide", inputs), OUTPUTS, strict=True):
+        graph.add("Identity", [found], name)
+    inputs = [*prepare.graph.input, *(v for v in decide.graph.input if v.name in defaults)]
     tensors = list(graph.tensors.values())
     whole = helper.make_graph(graph.nodes, "pixels_to_mask", inputs, decide.graph.output, tensors)
     versions = {"opset_imports": prepare.opset_import, "ir_version": prepare.ir_version}
@@ -212,7 +224,7 @@ def _joined(module: PixelsToMask) -> ModelProto:
 
 
 def to_onnx(module: PixelsToMask) -> ModelProto:
-    """Trace, join, simplify; the minimum probability has no default yet. Raises ExportError."""
+    """Trace, join, simplify; the operating point has no defaults yet. Raises ExportError."""
     model, simplified = onnxsim.simplify(_joined(module))
     if not simplified:
         raise ExportError("the simplified graph does not compute what the traced one does")
@@ -220,17 +232,20 @@ def to_onnx(module: PixelsToMask) -> ModelProto:
     for value in (*model.graph.node, *model.graph.input, *model.graph.output, model.graph):
         del value.metadata_props[:]
     del model.graph.value_info[:]
-    for value in (model.graph.input[0], model.graph.output[0]):
+    for value in (model.graph.input[0], *model.graph.output):
         value.type.CopyFrom(helper.make_tensor_type_proto(2, ("height", "width")))
     return model
 
 
-def finish(model: ModelProto, minimum: float, metadata: dict[str, str]) -> ModelProto:
-    """A copy with a default for the minimum probability, and with the metadata; checked."""
+def finish(
+    model: ModelProto, point: dict[str, float], metadata: dict[str, str]
+) -> ModelProto:
+    """A copy with the defaults of an operating point, and with the metadata; checked."""
     finished = ModelProto()
     finished.CopyFrom(model)
-    value = np.array(minimum, np.float32)
-    finished.graph.initializer.append(numpy_helper.from_array(value, MINIMUM))
+    for name in (MINIMUM, FACTOR):
+        value = np.array(point[name], np.float32)
+        finished.graph.initializer.append(numpy_helper.from_array(value, name))
     del finished.metadata_props[:]
     helper.set_model_props(finished, metadata)
     checker.check_model(finished, full_check=True)

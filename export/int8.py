@@ -15,7 +15,7 @@ import onnx
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from export.graph import INPUT, MINIMUM
+from export.graph import FACTOR, INPUT, MINIMUM
 from train.dataset import Case
 from tumour_segmenter.phantom import phantom
 
@@ -29,7 +29,8 @@ IMAGES = 48  # that ranges are measured on
 
 class _Feeds(quantization.CalibrationDataReader):
     def __init__(self, images: Sequence[np.ndarray]):
-        self._feeds = ({INPUT: pixels, MINIMUM: np.array(0, np.float32)} for pixels in images)
+        point = {MINIMUM: np.array(0, np.float32), FACTOR: np.array(1, np.float32)}
+        self._feeds = ({INPUT: pixels, **point} for pixels in images)
 
     def get_next(self) -> dict | None:
         return next(self._feeds, None)

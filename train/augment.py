@@ -27,7 +27,7 @@ NOISE, IMPULSES = 0.06, 0.08
 
 
 def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
-    """At most SOURCE_HEIGHT rows, uint8 2×h×w (uptake, truth × 255), and the window's centre there:
+    """At most SOURCE_HEIGHT rows, uint8 2×h×w (uptake, truth), and the window's centre there:
     in tall images near tumour two times out of three, so that legs do not crowd out lesions."""
     height, width = case.uptake.shape
     row = height / 2
@@ -39,14 +39,14 @@ def cut(case: Case, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, 
         row = float(np.clip(row, WINDOW[0] / 2, height - WINDOW[0] / 2))
     start = int(np.clip(row - SOURCE_HEIGHT / 2, 0, max(height - SOURCE_HEIGHT, 0)))
     rows = slice(start, start + SOURCE_HEIGHT)
-    planes = np.stack([case.uptake[rows], case.truth[rows].view(np.uint8) * np.uint8(255)])
+    planes = np.stack([case.uptake[rows], case.truth[rows].view(np.uint8)])
     weight = case.uptake.sum(axis=0, dtype=np.int64)
     midline = (weight @ np.arange(width)) / weight.sum() if weight.any() else width / 2
     return planes, (row - start, float(midline))
 
 
 def source(cases: list[Case], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """What `vary` warps: uint8 N×2×h×w (uptake, truth × 255) and float32 N×2 centres. Images of
+    """What `vary` warps: uint8 N×2×h×w (uptake, truth) and float32 N×2 centres. Images of
     different sizes are filled up with zeros below and to the right."""
     cuts = [cut(case, rng) for case in cases]
     height, width = np.max([planes.shape[1:] for planes, _ in cuts], axis=0)
@@ -131,5 +131,5 @@ def vary(
     planes = planes.to(device, non_blocking=True).float()
     planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     # Interpolation may end a rounding error above the largest value.
-    planes = (planes / 255).clamp_max(1)
-    return vary_intensity(planes[:, :1], generator), planes[:, 1:]
+    uptake, truth = (planes[:, :1] / 255).clamp_max(1), planes[:, 1:].clamp_max(1)
+    return vary_intensity(uptake, generator), truth

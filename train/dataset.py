@@ -1,7 +1,8 @@
-"""The challenge's folders -> cases in memory, and folds by patient.
+"""The challenge's folders -> cases in memory, and folds by person.
 
 Layout (DM-i-AI 2023, tumor-segmentation): `patients/imgs/patient_NNN.png`,
-`patients/labels/segmentation_NNN.png`, `controls/imgs/control_NNN.png`.
+`patients/labels/segmentation_NNN.png`, `controls/imgs/control_NNN.png`. Each image is a person of
+its own, unless `train.persons` finds a table that says otherwise.
 """
 
 import hashlib
@@ -9,10 +10,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from train.persons import DataError, persons
 from train.progress import over
 from tumour_segmenter import contract
 from tumour_segmenter.folders import Listing, list_images
@@ -23,30 +26,33 @@ MOST_FAULTS_SHOWN = 10
 PATIENT, LABEL = "patient_", "segmentation_"
 
 
-class DataError(ValueError):
-    """The data folder cannot be trained on; the message names each file at fault."""
-
-
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One person's MIP. uptake: uint8 H×W, 255 = hottest (the grey values of the PNG, inverted);
-    truth: bool H×W, True = tumour; all False for a control."""
+    """A MIP. uptake: uint8 H×W, 255 = hottest (the grey values of the PNG, inverted); truth: bool
+    H×W, True = tumour; all False for a control; person: whose it is, empty where nobody else's
+    image can be of the same one."""
 
     name: str
     uptake: np.ndarray
     truth: np.ndarray
+    person: str = ""
 
     @property
     def is_patient(self) -> bool:
         return self.name.startswith(PATIENT)
 
     @property
+    def grey(self) -> np.ndarray:
+        """uint8 H×W, dark = hot, as in the PNG."""
+        return 255 - self.uptake
+
+    @cached_property
     def hash(self) -> str:
         """What names the image wherever it is met (contract.image_hash)."""
-        return contract.image_hash(255 - self.uptake)
+        return contract.image_hash(self.grey)
 
 
-def _read_case(image: Path, label: Path | None) -> Case:
+def _read_case(image: Path, label: Path | None, person: str) -> Case:
     def read(path: Path, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
         try:
             return decode(path.read_bytes())
@@ -58,7 +64,7 @@ def _read_case(image: Path, label: Path | None) -> Case:
     if truth.shape != grey.shape:
         sizes = [f"{width}×{height}" for height, width in (truth.shape, grey.shape)]
         raise DataError(f"{label}: {sizes[0]} pixels, but {image.name} has {sizes[1]}")
-    return Case(image.stem, 255 - grey, truth)
+    return Case(image.stem, 255 - grey, truth, person)
 
 
 def _listed(folder: Path, note: Callable[[str], None]) -> list[Path]:
@@ -101,17 +107,23 @@ def _pairs(
 
 def load(root: Path, note: Callable[[str], None] | None = None) -> list[Case]:
     """All patients, then all controls, each sorted by name; note: is given a line on what is
-    ignored. Raises DataError that names missing, mismatched and unreadable files (ten at most)."""
+    ignored. Raises DataError that names missing, mismatched, unreadable and identical files (ten
+    at most)."""
     pairs, faults = _pairs(root, note or (lambda line: print(line, file=sys.stderr)))
     if not any(label for _, label in pairs) and not faults:
         raise DataError(
             f"{root}: no patients/imgs/patient_NNN.png found; expected the folders "
             "patients/imgs, patients/labels and controls/imgs of the DM-i-AI-2023 repository"
         )
-    cases = []
+    whose = persons(root, [image.stem for image, _ in pairs])
+    cases: list[Case] = []
+    first: dict[str, Path] = {}
     for image, label in over(pairs, "reading images", "images"):
         try:
-            cases.append(_read_case(image, label))
+            case = _read_case(image, label, whose.get(image.stem, ""))
+            if (same := first.setdefault(case.hash, image)) != image:
+                raise DataError(f"{image}: the same image as {same}; remove one of them")
+            cases.append(case)
         except DataError as error:
             faults.append(str(error))
     if faults:
@@ -122,21 +134,26 @@ def load(root: Path, note: Callable[[str], None] | None = None) -> list[Case]:
 
 
 def fingerprint(cases: list[Case]) -> str:
-    """SHA-256 over names, shapes, pixels and truths: the same for the same data anywhere."""
+    """SHA-256 over names, persons, shapes, pixels, truths: the same for the same data anywhere."""
     digest = hashlib.sha256()
     for case in cases:
-        digest.update(f"{case.name}{case.uptake.shape}".encode())
+        digest.update(f"{case.name}{case.person}{case.uptake.shape}".encode())
         digest.update(case.uptake.tobytes())
         digest.update(np.packbits(case.truth).tobytes())
     return digest.hexdigest()
 
 
 def folds(cases: list[Case], seed: int = 0) -> dict[str, int]:
-    """The fold of each person: people of a kind (patient or control) are sorted by height third,
-    then by lesion area, and dealt out FOLDS at a time in random order, one of a stratum to each."""
+    """The fold of each image: those of a kind (patient or control) are sorted by height third, then
+    by lesion area, and dealt out FOLDS at a time in random order, one of a stratum to each. All
+    images of a person go with the first of them."""
     rng = np.random.default_rng(seed)
+    dealt_by = {case.person: case.name for case in reversed(cases) if case.person}
+    leader = {case.name: dealt_by.get(case.person, case.name) for case in cases}
+    leading = [case for case in cases if leader[case.name] == case.name]
     assigned: dict[str, int] = {}
-    for group in ([c for c in cases if c.is_patient], [c for c in cases if not c.is_patient]):
+    for patients in (True, False):
+        group = [case for case in leading if case.is_patient == patients]
         heights = np.array([c.uptake.shape[0] for c in group])
         thirds = np.searchsorted(np.quantile(heights, (1 / 3, 2 / 3)), heights) if group else ()
         order = sorted(zip(thirds, group, strict=True), key=lambda t: (t[0], t[1].truth.sum()))
@@ -144,4 +161,4 @@ def folds(cases: list[Case], seed: int = 0) -> dict[str, int]:
             dealt = rng.permutation(FOLDS)
             for (_, case), fold in zip(order[start : start + FOLDS], dealt, strict=False):
                 assigned[case.name] = int(fold)
-    return assigned
+    return {name: assigned[first] for name, first in leader.items()}

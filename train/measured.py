@@ -1,87 +1,39 @@
-"""Networks on images that they were not trained on, at operating points fitted on other images."""
+"""Images predicted by networks that were not trained on them, at operating points fitted on other
+images."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
-import torch
 
-from train import dataset, operating_point, weights
+from train import dataset, fitting, records
 from train.dataset import Case
-from train.operating_point import DEFAULT, SPECIFICITY, Calibration, Histograms
+from train.fitting import Histograms
+from train.members import Member
+from train.operating_point import OperatingPoint, OperatingPoints
 from train.progress import over
 from train.robustness import VARIANTS
 from train.segmentation import Segmentation, ensemble
-from train.weights import Weights, sha256
+from train.statistics import mean_and_error
 from tumour_segmenter import contract
 
-FEWEST_CONTROLS = 10  # with fewer there is only the operating point that needs none
 
+class Measured:
+    """The cases that at least one member was not trained on, with the logits that those members
+    give on average, and operating points fitted on them.
 
-@dataclass(frozen=True)
-class Member:
-    """A trained network and what identifies it."""
-
-    path: Path
-    weights: Weights
-    sha256: str
-
-    @property
-    def identity(self) -> dict[str, str | int]:
-        """JSON values: file, fold, seed, sha256."""
-        numbers = {name: int(self.weights.facts[name]) for name in ("fold", "seed")}
-        return {"file": self.path.name, **numbers, "sha256": self.sha256}
-
-    @property
-    def trained_on(self) -> set[str]:
-        """Hashes of images."""
-        return set(json.loads(self.weights.facts["trained_on"]))
-
-
-def load_members(paths: Sequence[Path]) -> list[Member]:
-    """The networks in files, and in all *.safetensors of folders; raises ValueError."""
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-        if not inside:
-            raise ValueError(f"{path}: holds no *.safetensors; train.fit and train.crossval do")
-        found += [file for file in inside if file not in found]
-    members = [Member(path, weights.load(path), sha256(path)) for path in found]
-    for member in members:
-        if missing := {"fold", "seed", "trained_on"} - member.weights.facts.keys():
-            raise ValueError(f"{member.path}: has no {min(missing)} among its facts; train again")
-    if len({member.sha256 for member in members}) < len(members):
-        raise ValueError("two of the weights files are the same network; give each one once")
-    return members
-
-
-@dataclass(frozen=True)
-class OperatingPoints:
-    """calibration; minimum: the minimum probability of each operating point by its name."""
-
-    calibration: Calibration
-    minimum: dict[str, float]
-
-    def mask(self, logits: np.ndarray, name: str) -> np.ndarray:
-        """float32 H×W logits -> bool H×W."""
-        minimum = torch.tensor(self.minimum[name], dtype=torch.float32)
-        return operating_point.mask(torch.from_numpy(logits), self.calibration, minimum).numpy()
-
-
-class Unseen:
-    """The cases that at least one member was not trained on, and what those members predict."""
+    logits: float32 H×W of each case; is_patient: bool, nested_fold: int, one for each case; points:
+    fitted on all cases; nested: of each case those that are fitted on the other nested folds."""
 
     def __init__(self, members: Sequence[Member], cases: Sequence[Case]) -> None:
         """Raises ValueError where there are fewer than two such patients."""
         trained_on = [member.trained_on for member in members]
-        self.members, self.hashes = list(members), {case.name: case.hash for case in cases}
-        self._by = {
-            name: tuple(i for i, of in enumerate(trained_on) if own not in of)
-            for name, own in self.hashes.items()
+        self.members = list(members)
+        self._unseen_by = {
+            case.name: tuple(i for i, of in enumerate(trained_on) if case.hash not in of)
+            for case in cases
         }
-        self.cases = [case for case in cases if self._by[case.name]]
+        self.cases = [case for case in cases if self._unseen_by[case.name]]
         if sum(case.is_patient for case in self.cases) < 2:
             raise ValueError(
                 f"images trained on by every network: {len(cases) - len(self.cases)} of "
@@ -89,90 +41,82 @@ class Unseen:
             )
         self._ensembles: dict[tuple[int, ...], Segmentation] = {}
         dealt = dataset.folds(self.cases)
-        self.part = np.array([dealt[case.name] for case in self.cases])  # of the nested fits
-        self.patient = np.array([case.is_patient for case in self.cases])
+        self.nested_fold = np.array([dealt[case.name] for case in self.cases])
+        self.is_patient = np.array([case.is_patient for case in self.cases])
+        images = over(self.cases, "predicting", "images")
+        self.logits = [self.predict(case, case.uptake) for case in images]
+        self._fit_all()
 
-    def fold(self, case: Case) -> int | None:
+    def _fit_all(self) -> None:
+        patients = [(z, c) for z, c in zip(self.logits, self.cases, strict=True) if c.is_patient]
+        self._histograms = Histograms.of([(logits, case.truth) for logits, case in patients])
+        self._peaks = [
+            (logits, fitting.lesion_peaks(logits, case.truth)) for logits, case in patients
+        ]
+        self._deciding = np.array([fitting.deciding_logit(logits) for logits in self.logits])
+        self._ill = np.array([case.truth.any() for case in self.cases])
+        self._control = ~self.is_patient
+        if self._control.sum() < fitting.FEWEST_CONTROLS:
+            self._control = np.zeros_like(self._control)
+        self.points = self._fit(np.full(len(self.cases), True))
+        nested = [self._fit(self.nested_fold != fold) for fold in range(dataset.FOLDS)]
+        self.nested = [nested[fold] for fold in self.nested_fold]
+
+    def _fit(self, chosen: np.ndarray) -> OperatingPoints:
+        """chosen: bool, one for each case."""
+        patients = chosen[self.is_patient]
+        calibration = self._histograms.where(patients).calibrate()
+        peaks = [pair for pair, own in zip(self._peaks, patients, strict=True) if own]
+        relative = [fitting.relative_peaks(*pair, calibration) for pair in peaks]
+        ill, control = self._deciding[chosen & self._ill], self._deciding[chosen & self._control]
+        named = fitting.operating_points(np.concatenate(relative), ill, control)
+        return OperatingPoints(calibration, named)
+
+    def network_fold(self, case: Case) -> int | None:
         """The fold of the networks that were not trained on it, None where they have several."""
-        folds = {self.members[i].identity["fold"] for i in self._by[case.name]}
+        folds = {self.members[i].identity["fold"] for i in self._unseen_by[case.name]}
         return folds.pop() if len(folds) == 1 else None
 
     def predict(self, case: Case, uptake: np.ndarray) -> np.ndarray:
         """The case's image, or a variant of it, uint8 H×W uptake -> float32 H×W logits."""
-        chosen = self._by[case.name]
+        chosen = self._unseen_by[case.name]
         if chosen not in self._ensembles:
             self._ensembles[chosen] = ensemble([self.members[i].weights for i in chosen])
         return self._ensembles[chosen].of_image(uptake)
 
+    def masks(self, point: str | OperatingPoint) -> list[np.ndarray]:
+        """bool H×W of each case, by nested calibration, at an operating point or a nested one by
+        its name."""
+        return self.masks_of(self.logits, point)
 
-class Measured:
-    """Logits of all unseen cases, and operating points fitted on them."""
+    def masks_of(
+        self, logits: Sequence[np.ndarray], point: str | OperatingPoint
+    ) -> list[np.ndarray]:
+        """The same of other logits of the cases."""
+        pairs = zip(logits, self.nested, strict=True)
+        return [points.mask(of_one, point) for of_one, points in pairs]
 
-    def __init__(self, unseen: Unseen) -> None:
-        self.unseen, self.cases = unseen, unseen.cases
-        images = over(self.cases, "predicting", "images")
-        self.logits = [unseen.predict(case, case.uptake) for case in images]
-        pairs = zip(self.logits, self.cases, strict=True)
-        self.histograms = Histograms.of([(z, c.truth) for z, c in pairs if c.is_patient])
-        self.reached = np.array([operating_point.reached(logits) for logits in self.logits])
-        controls = int((~unseen.patient).sum())
-        self.names = list(SPECIFICITY) if controls >= FEWEST_CONTROLS else ["sensitive"]
-        self.default = DEFAULT if DEFAULT in self.names else self.names[0]
-        self.points = self._fit(np.full(len(self.cases), True))
-        nested = [self._fit(unseen.part != part) for part in range(dataset.FOLDS)]
-        self.nested = [nested[part] for part in unseen.part]  # of each case, without its part
+    @cached_property
+    def records(self) -> records.Records:
+        """Numbers of each image, nested."""
+        masks = {name: self.masks(name) for name in self.points.named}
+        return records.of(self.cases, [self.network_fold(case) for case in self.cases], masks)
 
-    def _fit(self, chosen: np.ndarray) -> OperatingPoints:
-        patient = self.unseen.patient
-        controls = self.reached[chosen & ~patient]
-        least = operating_point.minimum_probability
-        minimum = {name: least(controls, SPECIFICITY[name]) for name in self.names}
-        return OperatingPoints(self.histograms.where(chosen[patient]).calibrate(), minimum)
-
-    def masks(self, name: str) -> list[np.ndarray]:
-        """bool H×W of each case at the nested operating point."""
-        pairs = zip(self.logits, self.nested, strict=True)
-        return [points.mask(logits, name) for logits, points in pairs]
-
-    def above(self, threshold: float) -> list[np.ndarray]:
-        """bool H×W of each case: what has a higher probability by the nested calibration."""
-        pairs = zip(map(torch.from_numpy, self.logits), self.nested, strict=True)
-        probabilities = (operating_point.calibrated(z, of.calibration) for z, of in pairs)
-        return [(probability > threshold).numpy() for probability in probabilities]
-
-    def dice(self, masks: Sequence[np.ndarray]) -> np.ndarray:
-        """Of each patient, float P."""
-        pairs = zip(self.cases, masks, strict=True)
-        return np.array([contract.dice(c.truth, m) for c, m in pairs if c.is_patient])
-
-    def figures(self) -> dict[str, dict[str, float]]:
-        """Of each operating point: minimum_probability, and its nested dice,
-        dice_standard_error and, where there are controls, specificity."""
-        table = {}
-        for name in self.names:
-            masks = self.masks(name)
-            dice, error = mean_and_error(self.dice(masks))
-            table[name] = {"minimum_probability": self.points.minimum[name]}
-            table[name] |= {"dice": dice, "dice_standard_error": error}
-            empty = ~np.array([drawn.any() for drawn in masks])[~self.unseen.patient]
-            if empty.size:
-                table[name]["specificity"] = round(float(empty.mean()), 4)
-        return table
+    def table(self) -> dict[str, dict[str, float]]:
+        """Of each operating point its two numbers, and the nested figures of records.summary."""
+        return {
+            name: vars(point) | records.summary(self.records, name)
+            for name, point in self.points.named.items()
+        }
 
     def robustness(self) -> dict[str, list[float]]:
         """Of each variant the mean Dice that patients lose by it, and its standard error."""
-        plain = self.dice(self.masks(self.default))
-        indices = over(np.flatnonzero(self.unseen.patient), "robustness", "patients")
-        lost = {name: [] for name in VARIANTS}
-        for i, before in zip(indices, plain, strict=True):
+        default, lost = fitting.DEFAULT, {name: [] for name in VARIANTS}
+        for i in over(np.flatnonzero(self.is_patient), "robustness", "patients"):
             case = self.cases[i]
+            plain = contract.dice(case.truth, self.nested[i].mask(self.logits[i], default))
             for name, change in VARIANTS.items():
                 uptake, truth = change(case.uptake, case.truth)
-                drawn = self.nested[i].mask(self.unseen.predict(case, uptake), self.default)
-                lost[name].append(before - contract.dice(truth, drawn))
-        return {name: mean_and_error(np.array(of)) for name, of in lost.items()}
-
-
-def mean_and_error(values: np.ndarray) -> list[float]:
-    """Of float P, P >= 2: the mean and its standard error, to four digits."""
-    return [round(float(x), 4) for x in (values.mean(), values.std(ddof=1) / len(values) ** 0.5)]
+                drawn = self.nested[i].mask(self.predict(case, uptake), default)
+                lost[name].append(plain - contract.dice(truth, drawn))
+        return {name: mean_and_error(of) for name, of in lost.items()}

@@ -4,154 +4,110 @@
 
 Each image is predicted by the networks of --weights that were not trained on it, averaged where
 there are several. Calibration and operating points are nested: those that an image is measured at
-are fitted on the images of the other folds. Writes out_of_fold.json, RESULTS.md and
-out_of_fold.png. Exit codes: 0 done, 1 a file could not be written, 2 bad input, 130 interrupted.
+are fitted on the images of the other folds. Writes out_of_fold.json, RESULTS.md and the pictures
+operating_points.png and reliability.png. Exit codes: 0 done, 1 a file could not be written, 2 bad
+input, 130 interrupted.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from train import cli, dataset, plots, results_page
-from train.dataset import FOLDS, Case
-from train.lesion_metrics import FAILURE, hausdorff, lesions
-from train.measured import Measured, Unseen, load_members, mean_and_error
+from train import cli, dataset, plots, records, reliability, results_page
+from train.fitting import DEFAULT
+from train.lesion_metrics import lesions
+from train.measured import Measured
+from train.members import load_members
+from train.operating_point import OperatingPoint
+from train.statistics import mean_and_error
 from train.weights import source_commit
 from tumour_segmenter import __version__, contract, files
 
-SIZES = {0: "below 50", 50: "50 to 199", 200: "200 to 999", 1000: "1000 and more"}
-"""Groups of lesions by their fewest pixels."""
-THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # for the FROC curve
-RESAMPLES = 2000
+FACTORS = (1.5, 1.0, 0.8, 0.6, 0.4, 0.3, 0.2)  # on the threshold, with no mask emptied
 TRICKY = {  # controls that the challenge's text calls tricky
     "control_050": "cold: neck",
     "control_399": "chemotherapy: bones",
     "control_381": "after a meal: muscles",
     "control_398": "bowel",
 }
+LOCKED = "locked_test_set.json"  # where --out has it, the page shows it: figures of a shipped file
+OUTPUTS = ("out_of_fold.json", "RESULTS.md", "operating_points.png", "reliability.png")
 
 
-def _interval(values: Sequence[float], counts: Sequence[float] | None = None) -> list[float]:
-    """The 95 % bootstrap interval, over images, of sum(values) / sum(counts), or of the mean."""
-    values, counts = np.array(values), np.array(counts or [1] * len(values))
-    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    ratios = values[drawn].sum(axis=1) / np.maximum(counts[drawn].sum(axis=1), 1)
-    return [round(float(end), 4) for end in np.percentile(ratios, (2.5, 97.5))]
+def _patients(measured: Measured, masks: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Truth and mask of each patient, bool H×W."""
+    pairs = zip(measured.cases, masks, strict=True)
+    return [(case.truth, mask) for case, mask in pairs if case.is_patient]
 
 
-def _records(measured: Measured, masks: dict[str, list[np.ndarray]]) -> dict[str, dict[str, dict]]:
-    """Numbers of each image, by group and name."""
-    records: dict[str, dict[str, dict]] = {"patients": {}, "controls": {}}
-    for i, case in enumerate(measured.cases):
-        drawn = masks[measured.default][i]
-        sizes, found, wrong = lesions(case.truth, drawn)
-        record = {"fold": measured.unseen.fold(case), "hash": measured.unseen.hashes[case.name]}
-        record["pixels"] = {name: int(of[i].sum()) for name, of in masks.items()}
+def _factors(measured: Measured) -> dict[str, list[float]]:
+    """By threshold factor: Dice, lesion sensitivity, false-positive lesions per patient."""
+    table = {}
+    for factor in FACTORS:
+        pairs = _patients(measured, measured.masks(OperatingPoint(0.0, factor)))
+        dice = [contract.dice(*pair) for pair in pairs]
+        compared = [lesions(*pair) for pair in pairs]
+        hits = [hit for _, found, _ in compared for hit in found]
+        figures = (dice, hits or [0], [wrong for _, _, wrong in compared])
+        table[f"{factor:g}"] = [round(float(np.mean(of)), 4) for of in figures]
+    return table
+
+
+def _reliability(measured: Measured) -> dict:
+    """Of the patients' pixels, by nested calibration."""
+    counted = []
+    of_all = zip(measured.cases, measured.logits, measured.nested, strict=True)
+    for case, logits, points in of_all:
         if case.is_patient:
-            dice = {name: contract.dice(case.truth, of[i]) for name, of in masks.items()}
-            distance = hausdorff(case.truth, drawn)
-            record["dice"] = {name: round(of, 4) for name, of in dice.items()}
-            record |= {"lesions": sizes, "found": [int(f) for f in found]}
-            record["hausdorff_95"] = None if distance is None else round(distance, 2)
-        record["false_positive_lesions"] = wrong
-        records["patients" if case.is_patient else "controls"][case.name] = record
-    return records
-
-
-def _froc(cases: list[Case], masks: list[np.ndarray]) -> dict[str, float]:
-    """Per-lesion sensitivity, and false-positive lesions per image of patients and controls."""
-    found, wrong = [], {"patients": [], "controls": []}
-    for case, drawn in zip(cases, masks, strict=True):
-        _, hits, more = lesions(case.truth, drawn)
-        found += hits
-        wrong["patients" if case.is_patient else "controls"].append(more)
-    rates = {f"per_image_of_{name}": of for name, of in wrong.items() if of}
-    means = {"sensitivity": found or [0.0]} | rates
-    return {name: round(float(np.mean(of)), 4) for name, of in means.items()}
-
-
-def _figures(records: dict[str, dict], default: str) -> dict:
-    """Summaries of the patients' records at the default operating point."""
-    rows = list(records.values())
-    dice = [row["dice"][default] for row in rows]
-    found, count = [sum(row["found"]) for row in rows], [len(row["found"]) for row in rows]
-    distances = [row["hausdorff_95"] for row in rows if row["hausdorff_95"] is not None]
-    median = [round(float(np.median(distances)), 2), len(distances)] if distances else None
-    hits = np.concatenate([row["found"] for row in rows])
-    sizes = np.concatenate([row["lesions"] for row in rows])
-    group = np.searchsorted(list(SIZES), sizes, side="right") - 1
-    wrong = [row["false_positive_lesions"] for row in rows]
-    return {
-        "patients": len(rows),
-        "dice": [round(float(np.mean(dice)), 4), _interval(dice)],
-        "dice_median": round(float(np.median(dice)), 4),
-        "failures": sum(of < FAILURE for of in dice),
-        "lesion_sensitivity": [round(sum(found) / max(1, sum(count)), 4), _interval(found, count)],
-        "false_positive_lesions_per_patient": [round(float(np.mean(wrong)), 4), _interval(wrong)],
-        "hausdorff_95_median": median,
-        "lesion_sensitivity_by_pixels": {
-            label: [round(float(hits[group == i].mean()), 4), int((group == i).sum())]
-            for i, label in enumerate(SIZES.values())
-            if (group == i).any()
-        },
-    }
+            counted.append(reliability.counts(points.probability(logits), case.truth))
+    return reliability.summary(counted)
 
 
 def _averaging(measured: Measured) -> dict[str, list[float]]:
     """Of each seed, where there are several: its Dice, and what the average of all seeds gains, at
     the seed's operating point, with the standard error."""
-    members = measured.unseen.members
-    seeds = sorted({member.identity["seed"] for member in members})
+    seeds = sorted({member.identity["seed"] for member in measured.members})
     table = {}
     for seed in seeds if len(seeds) > 1 else ():
-        chosen = [member for member in members if member.identity["seed"] == seed]
-        alone = Measured(Unseen(chosen, measured.cases))
-        if len(alone.cases) == len(measured.cases):  # a seed of all folds
-            own = alone.dice(alone.masks(alone.default))
-            alone.logits = measured.logits
-            gain = alone.dice(alone.masks(alone.default)) - own
-            table[str(seed)] = [round(float(own.mean()), 4), *mean_and_error(gain)]
+        chosen = [member for member in measured.members if member.identity["seed"] == seed]
+        alone = Measured(chosen, measured.cases)
+        if len(alone.cases) < len(measured.cases):  # not a seed of all folds
+            continue
+        own, average = (
+            np.array([contract.dice(*pair) for pair in _patients(alone, masks)])
+            for masks in (alone.masks(DEFAULT), alone.masks_of(measured.logits, DEFAULT))
+        )
+        table[str(seed)] = [round(float(own.mean()), 4), *mean_and_error(average - own)]
     return table
 
 
 def collect(measured: Measured, fingerprint: str) -> dict:
     """All that is written; fingerprint: of the data."""
-    masks = {name: measured.masks(name) for name in measured.names}
-    records = _records(measured, masks)
-    patients, default = records["patients"], measured.default
-    by_fold = {
-        str(fold): np.array([r["dice"][default] for r in patients.values() if r["fold"] == fold])
-        for fold in range(FOLDS)
-    }
-    at = {str(threshold): measured.above(threshold) for threshold in THRESHOLDS}
+    of_images, names = measured.records, measured.points.named
     return {
         "version": __version__,
         "measuring_commit": source_commit("train", "tumour_segmenter"),
         "data_fingerprint": fingerprint,
-        "members": [member.identity for member in measured.unseen.members],
+        "members": [member.identity for member in measured.members],
         "calibration": vars(measured.points.calibration),
-        "operating_point": default,
-        "operating_points": measured.figures(),
-        "figures": _figures(patients, default),
-        "dice_by_fold": {
-            fold: [*mean_and_error(of), len(of)] for fold, of in by_fold.items() if len(of) > 1
-        },
+        "operating_point": DEFAULT,
+        "operating_points": measured.table(),
+        "intervals": {name: records.intervals(of_images, name) for name in names},
+        "figures": records.more_figures(of_images),
+        "dice_by_fold": records.dice_by_fold(of_images),
+        "threshold_factors": _factors(measured),
+        "reliability": _reliability(measured),
         "averaging": _averaging(measured),
         "robustness": measured.robustness(),
-        "froc": {
-            "operating_points": {name: _froc(measured.cases, of) for name, of in masks.items()},
-            "thresholds": {name: _froc(measured.cases, of) for name, of in at.items()},
-        },
         "tricky_controls": {
-            name: [why, records["controls"][name]["pixels"]]
+            name: [why, of_images["controls"][name]["pixels"]]
             for name, why in TRICKY.items()
-            if name in records["controls"]
+            if name in of_images["controls"]
         },
-        **records,
+        **of_images,
     }
 
 
@@ -178,20 +134,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     members = load_members(arguments.weights)
-    outputs = [arguments.out / f for f in ("out_of_fold.json", "RESULTS.md", "out_of_fold.png")]
+    outputs = [arguments.out / name for name in OUTPUTS]
     files.check_outputs([member.path for member in members], outputs)
     cases = dataset.load(arguments.data)
-    unseen = Unseen(members, cases)
+    measured = Measured(members, cases)
+    patients = int(measured.is_patient.sum())
     print(
-        f"networks: {len(members)}; of {len(cases)} images {len(unseen.cases)} are unseen by at "
-        f"least one: {unseen.patient.sum()} patients, {(~unseen.patient).sum()} controls"
+        f"networks: {len(members)}; of {len(cases)} images {len(measured.cases)} are unseen by at "
+        f"least one: {patients} patients, {len(measured.cases) - patients} controls"
     )
-    content = collect(Measured(unseen), dataset.fingerprint(cases))
+    content = collect(measured, dataset.fingerprint(cases))
+    locked = arguments.out / LOCKED
+    found = json.loads(locked.read_text()) if locked.exists() else None
+    text = results_page.as_markdown(content, found)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    files.write(outputs[0], as_json(content))
-    text = results_page.as_markdown(content)
-    files.write(outputs[1], text)
-    plots.froc_curve(content["froc"], outputs[2])
+    numbers, page, points, diagram = outputs
+    files.write(numbers, as_json(content))
+    files.write(page, text)
+    plots.operating_points(content, points)
+    plots.reliability_diagram(content["reliability"], diagram)
     print(text)
     print(*(f"written: {path}" for path in outputs), sep="\n")
     return 0

@@ -1,4 +1,4 @@
-"""Pictures of a run, learning curves and a sheet of previews, and the FROC curve of results."""
+"""Pictures of a run and of what was measured out of fold."""
 
 from pathlib import Path
 
@@ -10,6 +10,14 @@ from tumour_segmenter.files import replacing
 
 COLOURS = (0, 160, 60), (220, 40, 40), (40, 80, 230)  # of true positives, false ones, negatives
 PREVIEWS = 8
+COLOUR = "tab:blue"
+POINT_FIGURES = {
+    "dice": ("Dice of patients", 1, "{:.3f}".format),
+    "lesion_sensitivity": ("lesions found", 1, "{:.0%}".format),
+    "false_lesions_per_patient": ("false lesions per patient", None, "{:.1f}".format),
+    "specificity": ("healthy: mask is empty", 1, "{:.0%}".format),
+}
+"""Of what is drawn of operating points: title, end of the axis, and how a number is written."""
 
 
 def _save(figure: Figure, out: Path, dpi: int, **options: str) -> None:
@@ -33,7 +41,7 @@ def learning_curves(rows: list[dict], out: Path) -> None:
 
 def _overlay(case: Case, prediction: np.ndarray) -> np.ndarray:
     """uint8 H×W×3: true positives green, false positives red, false negatives blue."""
-    picture = np.repeat((255 - case.uptake)[:, :, None], 3, axis=2).astype(np.float32)
+    picture = np.repeat(case.grey[:, :, None], 3, axis=2).astype(np.float32)
     kinds = (case.truth & prediction, ~case.truth & prediction, case.truth & ~prediction)
     for mask, colour in zip(kinds, COLOURS, strict=True):
         picture[mask] = 0.3 * picture[mask] + 0.7 * np.array(colour)
@@ -48,7 +56,7 @@ def preview_sheet(patients: list[tuple[Case, np.ndarray, float]], out: Path) -> 
     figure = Figure(figsize=(2.4 * count, 8))
     axes = figure.subplots(2, count, squeeze=False)
     for (case, mask, dice), (above, below) in zip(chosen, axes.T, strict=True):
-        above.imshow(255 - case.uptake, cmap="gray", vmin=0, vmax=255)
+        above.imshow(case.grey, cmap="gray", vmin=0, vmax=255)
         above.set_title(f"{case.name}\nDice {dice:.2f}", fontsize=8)
         below.imshow(_overlay(case, mask))
         above.axis("off")
@@ -57,20 +65,36 @@ def preview_sheet(patients: list[tuple[Case, np.ndarray, float]], out: Path) -> 
     _save(figure, out, dpi=110)
 
 
-def froc_curve(froc: dict, out: Path) -> None:
-    """Over thresholds of the probability, with operating points; froc: of out_of_fold.collect."""
-    figure = Figure(figsize=(6, 4))
+def operating_points(content: dict, out: Path) -> None:
+    """Figures of each operating point with their intervals; content: of out_of_fold.collect."""
+    points, intervals = content["operating_points"], content["intervals"]
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    grid = figure.subplots(2, 2)
+    for axes, (key, (title, most, text)) in zip(grid.flat, POINT_FIGURES.items(), strict=True):
+        axes.set_title(title, fontsize=12)
+        for row, (name, point) in enumerate(points.items()):
+            if key in point:
+                value, side = point[key], "left" if point[key] < 0.05 else "center"
+                axes.plot(intervals[name][key], [row, row], color="black", linewidth=1.5)
+                axes.plot(value, row, "o", color=COLOUR, markersize=8)
+                axes.text(value, row - 0.22, text(value), ha=side, va="bottom", fontsize=11)
+        axes.set(xlim=(0, most and 1.02 * most), ylim=(len(points) - 0.6, -0.8))
+        axes.set_yticks(range(len(points)), points, fontsize=11)
+        axes.grid(axis="x", alpha=0.3)
+    _save(figure, out, dpi=130)
+
+
+def reliability_diagram(content: dict, out: Path) -> None:
+    """Share of tumour against probability, by tenths of it; content: of reliability.summary."""
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes = figure.subplots()
-    for group, colour in (("patients", "tab:blue"), ("controls", "tab:orange")):
-        key = f"per_image_of_{group}"
-        rows = [row for row in froc["thresholds"].values() if key in row]
-        if not rows:
-            continue
-        places = [row[key] for row in rows], [row["sensitivity"] for row in rows]
-        axes.plot(*places, ".-", color=colour, label=f"one threshold, {group}")
-        for name, row in froc["operating_points"].items():
-            axes.plot(row[key], row["sensitivity"], "D", color=colour)
-            axes.annotate(name, (row[key], row["sensitivity"]), fontsize=8)
-    axes.set(xlabel="false-positive lesions per image", ylabel="per-lesion sensitivity")
-    axes.legend()
-    _save(figure, out, dpi=80, bbox_inches="tight")
+    axes.plot([0, 1], [0, 1], "--", color="grey", label="perfect calibration")
+    _, probability, share, intervals = zip(*content["bins"], strict=True)
+    below, above = np.abs(np.array(intervals).T - share)
+    label = "by tenths, with 95 % intervals"
+    axes.errorbar(probability, share, [below, above], fmt="o", color=COLOUR, capsize=3, label=label)
+    axes.set(xlabel="mean probability of the pixels", ylabel="share of them that is tumour")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=9)
+    _save(figure, out, dpi=110)

@@ -36,7 +36,7 @@ def out_of_fold() -> dict:
 def test_the_file_gives_what_its_weights_give(name, out_of_fold):
     torch = pytest.importorskip("torch")
     from export.graph import PixelsToMask
-    from train.measured import load_members
+    from train.members import load_members
     from train.operating_point import Calibration
     from train.segmentation import ensemble
 

@@ -19,7 +19,7 @@ from tests.support.folders import draw_data
 from tests.support.int8 import overflowing
 from train import dataset, detail, weights
 from train.canonical import Upright, learn_upright
-from train.measured import load_members
+from train.members import load_members
 from train.network import UNet
 from train.operating_point import Calibration
 from train.segmentation import ensemble

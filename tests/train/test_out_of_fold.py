@@ -6,12 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import special
 
 from tests.support.folders import draw_data
-from train import dataset, measured, out_of_fold
-from train.measured import Measured, Member, Unseen
+from train import dataset, measured, out_of_fold, records, results_page
+from train.measured import Measured
+from train.members import Member
 from train.robustness import SALT_AND_PEPPER, VARIANTS
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Ensemble:
@@ -54,94 +58,107 @@ def _all(cases: list, seeds: int = 1) -> list[Member]:
 
 
 def test_an_image_is_predicted_by_all_networks_that_have_not_seen_it(cases):
-    unseen = Unseen(_all(cases, seeds=2), cases)
+    found = Measured(_all(cases, seeds=2), cases)
     folds = dataset.folds(cases)
-    assert unseen.cases == cases
-    for case in cases:
-        unseen.predict(case, case.uptake)
-        assert unseen.fold(case) == folds[case.name]
-    asked = {ensemble.names for ensemble in unseen._ensembles.values()}
+    assert found.cases == cases
+    assert [found.network_fold(case) for case in cases] == [folds[case.name] for case in cases]
+    asked = {ensemble.names for ensemble in found._ensembles.values()}
     assert asked == {(str(fold),) * 2 for fold in range(dataset.FOLDS)}
 
 
 def test_images_that_every_network_has_seen_are_left_out(cases):
     folds = dataset.folds(cases)
-    unseen = Unseen([_member(3, cases)], cases)
-    assert {folds[case.name] for case in unseen.cases} == {3}
+    found = Measured([_member(3, cases)], cases)
+    assert {folds[case.name] for case in found.cases} == {3}
     with pytest.raises(ValueError, match="images trained on by every network: 20 of 20"):
-        Unseen([_member(3, cases, hold_out=False)], cases)
+        Measured([_member(3, cases, hold_out=False)], cases)
 
 
 def test_an_image_that_no_network_has_seen_has_no_fold(cases):
     others = [c for c in cases if c.name not in ("patient_000", "control_000")]
-    unseen = Unseen(_all(others), cases)
-    assert unseen.fold(cases[0]) is None
-    unseen.predict(cases[0], cases[0].uptake)
-    assert [e.names for e in unseen._ensembles.values()] == [tuple("01234")]
+    found = Measured(_all(others), cases)
+    assert found.network_fold(cases[0]) is None
+    assert tuple("01234") in [ensemble.names for ensemble in found._ensembles.values()]
 
 
-def test_no_image_takes_part_in_the_operating_point_it_is_measured_at(cases):
-    unseen = Unseen(_all(cases), cases)
-    plain = Measured(unseen)
-    part = unseen.part[0]
-    real = Unseen.predict
+def test_no_image_takes_part_in_the_operating_point_it_is_measured_at(cases, monkeypatch):
+    plain = Measured(_all(cases), cases)
+    fold = plain.nested_fold[0]
+    real = Measured.predict
 
-    def other(self: Unseen, case: dataset.Case, uptake: np.ndarray) -> np.ndarray:
+    def other(self: Measured, case: dataset.Case, uptake: np.ndarray) -> np.ndarray:
         logits = real(self, case, uptake)
-        return logits - 3 if dataset.folds(cases)[case.name] == part else logits
+        return logits - 3 if dataset.folds(cases)[case.name] == fold else logits
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Unseen, "predict", other)
-        changed = Measured(unseen)
-    for i, own in enumerate(unseen.part):
-        assert (plain.nested[i] == changed.nested[i]) == (own == part)
+    monkeypatch.setattr(Measured, "predict", other)
+    changed = Measured(_all(cases), cases)
+    for i, own in enumerate(plain.nested_fold):
+        assert (plain.nested[i] == changed.nested[i]) == (own == fold)
     assert plain.points != changed.points
 
 
-def test_operating_points_empty_their_share_of_controls(cases):
-    found = Measured(Unseen(_all(cases), cases))
-    figures = found.figures()
-    assert list(figures) == ["sensitive", "balanced", "specific"]
-    assert found.default == "balanced"
-    controls = found.reached[~found.unseen.patient]
-    for name, share in (("balanced", 0.5), ("specific", 0.8)):
-        minimum = found.points.minimum[name]
-        assert (special.expit(controls) <= minimum).mean() == share
-        assert figures[name]["minimum_probability"] == minimum
-    assert figures["sensitive"]["minimum_probability"] == 0
-    assert figures["specific"]["specificity"] > figures["balanced"]["specificity"]
+def test_all_images_of_a_person_are_nested_together(tmp_path):
+    data = draw_data(tmp_path, patients=10, controls=10)
+    pairs = [(f"P{i}", f"{kind}_{i:03}") for i in range(10) for kind in ("patient", "control")]
+    (data / "persons.csv").write_text("person,image\n" + "\n".join(map(",".join, pairs)))
+    found = Measured(_all(dataset.load(data)), dataset.load(data))
+    fold = dict(zip([case.name for case in found.cases], found.nested_fold, strict=True))
+    assert all(fold[f"patient_{i:03}"] == fold[f"control_{i:03}"] for i in range(10))
 
 
-def test_few_controls_leave_the_operating_point_that_needs_none(cases):
+def test_each_operating_point_does_what_it_is_for(cases):
+    found = Measured(_all(cases), cases)
+    table = found.table()
+    assert list(table) == ["sensitive", "balanced", "specific"]
+    minimum = {name: of.minimum_probability for name, of in found.points.named.items()}
+    reached = special.expit(found._deciding)
+    assert (reached[~found.is_patient] <= minimum["specific"]).mean() == 0.8
+    assert minimum["balanced"] < reached[found.is_patient].min()
+    assert minimum["sensitive"] == 0
+    for name, point in found.points.named.items():
+        assert table[name]["minimum_probability"] == point.minimum_probability
+        assert table[name]["threshold_factor"] == point.threshold_factor
+    assert table["sensitive"]["lesion_sensitivity"] >= 0.8
+    assert table["specific"]["specificity"] >= table["balanced"]["specificity"]
+
+
+def test_few_controls_are_measured_and_nothing_is_fitted_on_them(cases):
     some = [c for c in cases if c.is_patient or c.name < "control_009"]
-    found = Measured(Unseen(_all(some), some))
-    assert (found.default, list(found.figures())) == ("sensitive", ["sensitive"])
+    table = Measured(_all(some), some).table()
+    assert list(table) == ["sensitive", "balanced"]
+    assert table["balanced"]["minimum_probability"] == table["balanced"]["specificity"] == 0
     alone = [c for c in cases if c.is_patient]
-    assert "specificity" not in Measured(Unseen(_all(alone), alone)).figures()["sensitive"]
+    table = Measured(_all(alone), alone).table()
+    assert all("specificity" not in point for point in table.values())
 
 
 @pytest.fixture(scope="module")
 def content(cases) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measured, "ensemble", Ensemble)
-        return out_of_fold.collect(Measured(Unseen(_all(cases, seeds=2), cases)), "data")
+        return out_of_fold.collect(Measured(_all(cases, seeds=2), cases), "data")
 
 
-def test_the_figures_are_those_of_the_images(content):
-    dice = [row["dice"]["balanced"] for row in content["patients"].values()]
+@pytest.mark.parametrize("name", ["sensitive", "balanced", "specific"])
+def test_the_figures_are_those_of_the_images(content, name):
+    rows, controls = list(content["patients"].values()), list(content["controls"].values())
+    found = [hit for row in rows for hit in row["found"][name]]
+    means = {
+        "dice": [row["dice"][name] for row in rows],
+        "lesion_sensitivity": found,
+        "false_lesions_per_patient": [row["false_lesions"][name] for row in rows],
+        "specificity": [row["pixels"][name] == 0 for row in controls],
+        "false_lesions_per_control": [row["false_lesions"][name] for row in controls],
+    }
+    point, ends = content["operating_points"][name], content["intervals"][name]
+    assert set(ends) == set(means)
+    for key, values in means.items():
+        assert point[key] == pytest.approx(np.mean(values), abs=1e-4)
+        assert ends[key][0] <= point[key] <= ends[key][1]
     figures = content["figures"]
-    mean, (low, high) = figures["dice"]
-    assert mean == pytest.approx(np.mean(dice), abs=1e-4)
-    assert low < mean < high
-    assert content["operating_points"]["balanced"]["dice"] == mean
-    assert figures["failures"] == sum(d < 0.1 for d in dice)
-    found = [hit for row in content["patients"].values() for hit in row["found"]]
-    assert figures["lesion_sensitivity"][0] == pytest.approx(np.mean(found), abs=1e-4)
+    assert figures["failures"] == sum(row["dice"]["balanced"] < 0.1 for row in rows)
     assert sum(n for _, n in figures["lesion_sensitivity_by_pixels"].values()) == len(found)
-    pixels = [row["pixels"]["balanced"] for row in content["controls"].values()]
-    expected = np.mean([p == 0 for p in pixels])
-    assert content["operating_points"]["balanced"]["specificity"] == expected
-    assert sum(n for *_, n in content["dice_by_fold"].values()) == len(dice)
+    assert sum(n for *_, n in content["dice_by_fold"].values()) == len(rows)
 
 
 def test_images_are_named_by_fold_and_hash(content, cases):
@@ -151,10 +168,18 @@ def test_images_are_named_by_fold_and_hash(content, cases):
         assert (row["fold"], row["hash"]) == (folds[case.name], case.hash)
 
 
-def test_a_lower_threshold_finds_more_and_is_wrong_more_often(content):
-    curve = list(content["froc"]["thresholds"].values())
-    assert curve[0]["sensitivity"] >= curve[-1]["sensitivity"]
-    assert curve[0]["per_image_of_controls"] > curve[-1]["per_image_of_controls"]
+def test_a_lower_factor_finds_more_and_is_wrong_more_often(content):
+    high, *_, low = content["threshold_factors"].values()
+    assert low[1] >= high[1]
+    assert low[2] > high[2]
+
+
+def test_the_bins_of_the_reliability_hold_all_pixels_of_patients(content, cases):
+    bins = content["reliability"]["bins"]
+    assert sum(pixels for pixels, *_ in bins) == sum(c.truth.size for c in cases if c.is_patient)
+    assert [p for _, p, *_ in bins] == sorted(p for _, p, *_ in bins)
+    for _, _, share, (low, high) in bins:
+        assert 0 <= low <= share <= high <= 1
 
 
 def test_seeds_are_compared_with_their_average(content):
@@ -165,9 +190,9 @@ def test_seeds_are_compared_with_their_average(content):
 
 
 def test_each_size_of_lesion_has_its_group():
-    row = {"found": [1, 0, 1, 1, 0], "lesions": [1, 49, 50, 999, 1000], "hausdorff_95": None}
-    row |= {"dice": {"a": 0.05}, "false_positive_lesions": 2}
-    figures = out_of_fold._figures({"x": row, "y": row}, "a")
+    row = {"found": {"balanced": [1, 0, 1, 1, 0]}, "lesions": [1, 49, 50, 999, 1000]}
+    row |= {"hausdorff_95": None, "dice": {"balanced": 0.05}}
+    figures = records.more_figures({"patients": {"x": row, "y": row}})
     assert figures["lesion_sensitivity_by_pixels"] == {
         "below 50": [0.5, 4],
         "50 to 199": [1.0, 2],
@@ -175,7 +200,6 @@ def test_each_size_of_lesion_has_its_group():
         "1000 and more": [0.0, 2],
     }
     assert figures["failures"] == 2
-    assert figures["false_positive_lesions_per_patient"] == [2.0, [2.0, 2.0]]
     assert figures["hausdorff_95_median"] is None
 
 
@@ -205,7 +229,7 @@ def test_the_command_writes_numbers_page_and_plot(data, cases, tmp_path, monkeyp
     start = ["--weights", "w", "--data", str(data)]
     assert out_of_fold.main([*start, "--out", str(tmp_path / "new/out")]) == 0
     written = {path.name: path for path in (tmp_path / "new/out").iterdir()}
-    assert set(written) == {"out_of_fold.json", "RESULTS.md", "out_of_fold.png"}
+    assert set(written) == set(out_of_fold.OUTPUTS)
     content = json.loads(written["out_of_fold.json"].read_text())
     assert len(content["patients"]) == len(content["controls"]) == 10
     page = written["RESULTS.md"].read_text()
@@ -216,9 +240,21 @@ def test_the_command_writes_numbers_page_and_plot(data, cases, tmp_path, monkeyp
     # These networks take every grain of salt and pepper for tumour or hole.
     assert content["robustness"]["6 % salt and pepper"][0] > 0.05
     assert "written: " in capsys.readouterr().out
+    for name in ("operating_points.png", "reliability.png"):
+        assert f"]({name})" in page
+        with Image.open(written[name]) as picture:
+            assert picture.width > 400
+    assert "locked test set" not in page
     (tmp_path / "file").write_text("")
     assert out_of_fold.main([*start, "--out", str(tmp_path / "file")]) == 1
     assert "error: " in capsys.readouterr().err
+
+
+def test_the_page_shows_a_locked_test_set_where_there_is_one(content):
+    locked = json.loads((PROJECT / "artifacts" / out_of_fold.LOCKED).read_text())
+    page = results_page.as_markdown(content, locked)
+    assert "| Dice, mean | 0.811 (0.768 to 0.851) | 0.775 (0.697 to 0.840) |" in page
+    assert "Measured on the file of 1.0.0, 10 passes" in page
 
 
 def test_bad_weights_are_one_line(data, tmp_path, capsys):
