@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 from itertools import islice
 from pathlib import Path
 
@@ -22,12 +21,11 @@ from serve.settings import VARIABLES
 from tests.conftest import PROJECT, write_artifact
 from tests.support.fake_server import fake_server
 from tests.support.serving import serving
-from tumour_segmenter.cli import batch, remote
+from tumour_segmenter.cli import batch
 from tumour_segmenter.cli import main as cli
 from tumour_segmenter.cli.batch import Plan
-from tumour_segmenter.cli.remote import RemoteSegmenter, ServerError
 from tumour_segmenter.cli.tasks import Outcome, Provenance, Task
-from tumour_segmenter.contract import ContractError, check_mask, decode_png, encode, encode_png
+from tumour_segmenter.contract import check_mask, decode_png, encode, encode_png
 from tumour_segmenter.measure import measure
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import Baseline
@@ -482,20 +480,19 @@ def test_two_workers_on_the_same_files_do_no_harm(folder, tmp_path):
 # Servers
 
 
-def test_address_of_predict_gives_the_base_url(folder, tmp_path, capsys, live_server):
-    url = f"{live_server}/predict"
-    assert predict(folder, "--out", tmp_path / "out", "--url", url) == 2
+def test_address_of_predict_gives_the_base_url(folder, tmp_path, capsys):
+    url = "http://127.0.0.1:1"
+    assert predict(folder, "--out", tmp_path / "out", "--url", f"{url}/predict") == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert f"give its base URL, such as --url {live_server}\n" in said
+    assert said == f"error: {url}/predict: give the base URL, here {url}; /predict is added to it\n"
 
 
 def test_other_program_s_404_ends_the_work(folder, tmp_path, capsys):
-    with fake_server(lambda _: b"{}") as url:
-        assert predict(folder, "--out", tmp_path / "out", "--url", f"{url}/predict") == 1
+    with fake_server(lambda _: b"{}", options=405) as url:
+        assert predict(folder, "--out", tmp_path / "out", "--url", f"{url}/other") == 1
         assert capsys.readouterr().err == (
-            f"{NOTE}error: the server takes no images at {url}/predict/predict (404); give its "
-            f"base URL, such as --url {url}\nstopped; the same command goes on from here\n"
+            f"{NOTE}error: the server takes no images at {url}/other/predict (404): give its base "
+            "URL, such as http://127.0.0.1:8000\nstopped; the same command goes on from here\n"
         )
 
 
@@ -503,48 +500,15 @@ def test_key_is_asked_for_before_any_image(folder, tmp_path, monkeypatch, capsys
     with serving(artifact, WORKERS="1", API_KEY="secret") as server:
         command = (folder, "--out", tmp_path / "out", "--url", server.url)
         assert predict(*command) == 2
-        assert "wants a key: set API_KEY" in capsys.readouterr().err
+        assert (
+            "wants an API key (401): set the environment variable API_KEY"
+            in capsys.readouterr().err
+        )
         monkeypatch.setenv("API_KEY", "wrong")
         assert predict(*command) == 2
-        assert "does not take the key in API_KEY" in capsys.readouterr().err
+        assert "does not take the API key (401)" in capsys.readouterr().err
         monkeypatch.setenv("API_KEY", "secret")
         assert predict(*command) == 0
-
-
-def test_proxy_is_not_asked_for_this_machine(folder, tmp_path, monkeypatch, live_server):
-    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    local = live_server.replace("127.0.0.1", "localhost")
-    for number, url in enumerate((live_server, local)):
-        assert predict(folder, "--out", tmp_path / str(number), "--url", url) == 0
-
-
-def test_proxy_is_asked_for_other_machines(monkeypatch):
-    asked = []
-    with fake_server(lambda _: b"{}", pages={"http://example.invalid/api": asked}) as proxy:
-        monkeypatch.setenv("http_proxy", proxy)
-        monkeypatch.delenv("no_proxy", raising=False)
-        found = remote.check("http://example.invalid")  # 501 by the proxy: it has no OPTIONS
-    assert found["version"] == "unknown"
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("localhost", True),
-        ("LOCALHOST.", True),
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("::1", True),
-        ("10.0.0.1", False),
-        ("localhost.example.org", False),
-        ("", False),
-    ],
-)
-def test_loopback_is_recognised(host, expected):
-    assert remote._is_loopback(host) == expected
 
 
 def test_masks_of_an_unknown_model_are_never_taken_for_done(folder, tmp_path, capsys):
@@ -660,50 +624,10 @@ def test_what_the_server_says_of_an_image_is_reported(folder, tmp_path, capsys):
     body = b'{"error": {"code": "no", "message": "this image is not wanted"}}'
     with fake_server(lambda _: body, status=422) as url:
         assert predict(folder / "scan_0.png", "--out", tmp_path / "out", "--url", url) == 1
-    assert "scan_0.png: this image is not wanted\n" in capsys.readouterr().err
+    assert (
+        "scan_0.png: the server answered 422: this image is not wanted\n" in capsys.readouterr().err
+    )
     assert names(tmp_path / "out") == set()
-
-
-def test_busy_server_is_asked_again(monkeypatch, live_server):
-    asked = []
-    real = remote._open
-
-    def busy_twice(request, timeout):
-        asked.append(request.full_url)
-        if len(asked) < 3:
-            headers = {"Retry-After": "0"}
-            raise urllib.error.HTTPError(request.full_url, 503, "busy", headers, None)
-        return real(request, timeout)
-
-    monkeypatch.setattr(remote, "_open", busy_twice)
-    mask = RemoteSegmenter(live_server)(PIXELS[0])
-    np.testing.assert_array_equal(mask, Baseline()(PIXELS[0]))
-    assert len(asked) == 3
-
-
-def test_server_that_stays_busy_is_given_up():
-    asked = []
-    busy = fake_server(lambda _: asked.append(1) or b"{}", 503, {"Retry-After": "0"})
-    with busy as url, pytest.raises(ServerError, match="the server answered 503"):
-        RemoteSegmenter(url)(PIXELS[0])
-    assert len(asked) == remote.MOST_TRIES
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"<html>",
-        b"{}",
-        b'{"img": "!"}',
-        b'{"img": "aGVsbG8="}',
-        b'{"img": "%s"}' % encode(PIXELS[1]).encode(),
-        b'{"img": "%s"}' % encode(PIXELS[0]).encode(),
-    ],
-    ids=["HTML", "no image", "no base64", "no PNG", "another shape", "not only 0 and 255"],
-)
-def test_answer_that_is_no_mask_is_refused(answer):
-    with fake_server(lambda _: answer) as url, pytest.raises(ContractError):
-        RemoteSegmenter(url)(PIXELS[0])
 
 
 # Wrong usage: one line, exit code 2, nothing written

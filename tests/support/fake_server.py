@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,10 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128  # with the usual 5 a busy machine refuses connections
 
 
+class ServerV6(Server):
+    address_family = socket.AF_INET6
+
+
 @contextmanager
 def fake_server(
     answer: Callable[[np.ndarray], bytes],
@@ -30,25 +35,36 @@ def fake_server(
     headers: dict[str, str] | None = None,
     pages: dict[str, object] | None = None,
     key: str = "",
+    options: int | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[str]:
     """The URL of a server on loopback; `answer` gets the posted image as H×W×3, gives the body.
 
     `pages` are paths that can be got, with their JSON; what is posted elsewhere than to /predict
-    is not found; with a `key` only those who send it get an answer. An `answer` that takes
-    `request` by keyword gets the whole JSON as well.
+    is not found; with a `key` only those who send it get an answer. OPTIONS is answered with
+    `options`, by default `status`. An `answer` that takes `request` by keyword gets the whole JSON
+    as well.
     """
 
     class Handler(BaseHTTPRequestHandler):
+        def is_allowed(self) -> bool:
+            expected = f"Bearer {key}".encode()
+            return not key or self.headers.get("Authorization", "").encode("latin-1") == expected
+
+        def do_OPTIONS(self) -> None:
+            self.reply((options or status) if self.is_allowed() else 401, b"")
+
         def do_GET(self) -> None:
             page = (pages or {}).get(self.path)
-            self.reply(404 if page is None else 200, json.dumps(page or {}).encode())
+            found = 200 if page is not None else status if status // 100 == 3 else 404
+            self.reply(found, json.dumps(page or {}).encode())
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path != "/predict":
                 self.reply(404, b"{}")
                 return
-            if key and self.headers["Authorization"] != f"Bearer {key}":
+            if not self.is_allowed():
                 self.reply(401, b"{}")
                 return
             pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(request["img"]))))
@@ -68,10 +84,10 @@ def fake_server(
         def log_message(self, *_: object) -> None:
             pass
 
-    httpd = Server(("127.0.0.1", 0), Handler)
+    httpd = (ServerV6 if ":" in host else Server)((host, 0), Handler)
     threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{httpd.server_port}"
+        yield f"http://{f'[{host}]' if ':' in host else host}:{httpd.server_port}"
     finally:
         httpd.shutdown()
         httpd.server_close()

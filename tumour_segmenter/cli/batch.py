@@ -6,6 +6,7 @@ import errno
 import io
 import multiprocessing
 import os
+import secrets
 import signal
 import threading
 import time
@@ -20,9 +21,9 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from tumour_segmenter import __version__, contract, files
-from tumour_segmenter.cli import remote
+from tumour_segmenter import __version__, client, contract, files
 from tumour_segmenter.cli.tasks import Outcome, Provenance, Task, add_record, read_record
+from tumour_segmenter.errors import UsageError
 from tumour_segmenter.measure import measure
 from tumour_segmenter.segmenter import check_option, open_model
 
@@ -37,7 +38,6 @@ class Plan:
     threads: int
     max_pixels: int
     url: str | None = None
-    api_key: str = ""
     operating_point: str | None = None
 
 
@@ -58,11 +58,9 @@ def start(plan: Plan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what it means
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _plan = plan
-    if plan.url:
-        _segment = remote.RemoteSegmenter(plan.url, plan.api_key, plan.operating_point)
-    else:
-        model = open_model(plan.model, plan.threads)
-        _segment = partial(model, operating_point=plan.operating_point)
+    is_here = plan.url is None
+    model = open_model(plan.model, plan.threads) if is_here else client.RemoteSegmenter(plan.url)
+    _segment = partial(model, operating_point=plan.operating_point)
 
 
 def _end_with_parent() -> None:
@@ -75,8 +73,11 @@ def identify(plan: Plan) -> Provenance:
 
     Raises `ArtifactError`, and `UsageError` where there is no server or no such operating point.
     """
-    if plan.url:
-        about = remote.check(plan.url, plan.api_key)
+    if plan.url is not None:
+        about = client.about(client.check(plan.url))
+        if not isinstance(about.get("model"), dict):
+            # Another program that keeps the contract: no mask of it can be known to be up to date.
+            about = {"model": {"name": f"unknown-{secrets.token_hex(8)}"}, "version": "unknown"}
         metadata, version = about["model"], str(about.get("version"))
         offered = about.get("operating_points", {})
     else:
@@ -113,7 +114,7 @@ def work(task: Task, provenance: Provenance) -> Outcome:
         return Outcome(task, files.reason(error), error.errno in NO_MORE_FILES)
     except Exception as error:  # one image never stops the others
         fault = str(error).strip().partition("\n")[0] or type(error).__name__
-        return Outcome(task, fault, isinstance(error, remote.ServerError) and error.is_final)
+        return Outcome(task, fault, isinstance(error, UsageError))
 
 
 def draw_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:

@@ -18,7 +18,7 @@ from tumour_segmenter.cpus import available_cpus
 from tumour_segmenter.errors import UsageError
 from tumour_segmenter.folders import counted, find_images
 from tumour_segmenter.progress import bar, say
-from tumour_segmenter.settings import API_KEY, MAX_PIXELS, MODEL, read
+from tumour_segmenter.settings import MAX_PIXELS, MODEL, read
 
 NO_DEVICE = "Research software, not a medical device."
 SETTINGS = "settings are environment variables"
@@ -192,14 +192,13 @@ def predict(arguments: argparse.Namespace) -> int:
     files.check_outputs(found.images, outputs, "an image")
     for path in tables:
         table.check_place(path, "--csv")
-    settings = read([MODEL, MAX_PIXELS, API_KEY])
+    settings = read([MODEL, MAX_PIXELS])
     jobs = arguments.jobs or (2 if arguments.url else available_cpus())
     plan = Plan(
         model=settings["model"],
         threads=max(1, available_cpus() // jobs),
         max_pixels=settings["max_pixels"],
         url=arguments.url,
-        api_key=settings["api_key"],
         operating_point=arguments.operating_point,
     )
     provenance = batch.identify(plan)  # tells now what each worker would stumble over
