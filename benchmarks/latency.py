@@ -38,7 +38,7 @@ from benchmarks.running.program import add_results_options, positive, results_fo
 from benchmarks.timing import check, report
 from benchmarks.timing.measure import FULL, QUICK, Plan, first_answer, measure, steps
 from tumour_segmenter import client
-from tumour_segmenter.progress import bar
+from tumour_segmenter.progress import bar, describe
 
 INCONCLUSIVE = 3
 
@@ -77,7 +77,7 @@ def measure_own(plan: Plan, cpus: float | None) -> dict:
     ready, first = [], []
     with limited(cpus) as limits, progress(plan, own=True) as shown:
         for number in range(plan.starts):
-            shown.set_description("start")
+            describe(shown, "start")
             with Server(limits) as server:
                 ready.append(round(server.ready_s, 3))
                 first.append(round(1000 * first_answer(server.url), 2))

@@ -23,6 +23,7 @@ from tumour_segmenter.cpus import available_cpus
 from tumour_segmenter.errors import ContractError, UsageError
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.png import MAX_PIXELS
+from tumour_segmenter.progress import describe
 from tumour_segmenter.segmenter import Baseline, Segmenter, open_model
 from tumour_segmenter.settings import named_model
 
@@ -67,7 +68,7 @@ def measure(plan: Plan, url: str, server: Server | None, bar: tqdm) -> dict:
     Raises WrongAnswer.
     """
     deadline = Deadline(plan.total_s)
-    bar.set_description("answers")
+    describe(bar, "answers")
     model, reference = model_of(url)
     questions = {"1×1": [learn(url, np.full((1, 1), 128, np.uint8), reference)]}
     for height in HEIGHTS:
@@ -97,7 +98,7 @@ def measure(plan: Plan, url: str, server: Server | None, bar: tqdm) -> dict:
 
 def idle_cpu(plan: Plan, server: Server, bar: tqdm) -> float:
     """Percent of one CPU that an idle server uses."""
-    bar.set_description("idle")
+    describe(bar, "idle")
     time.sleep(0.2)  # let the last answer's threads come to rest
     before, start = server.cpu_seconds(), time.perf_counter()
     time.sleep(plan.idle_s)
@@ -116,7 +117,7 @@ def closed_loads(
     loads = [("1×1", 1)] + [(size, n) for n in order for size in questions if size != "1×1"]
     rows, left_out = [], []
     for number, (size, clients) in enumerate(loads):
-        bar.set_description(f"{size}, {clients} at once")
+        describe(bar, f"{size}, {clients} at once")
         if clients not in judged and deadline.left() < plan.after_closed_s():
             left_out.append(f"{size}, {clients} clients")
             bar.update()
@@ -140,7 +141,7 @@ def open_loads(
     rows = []
     for share in plan.capacity_shares:
         rate = max(0.1, round(share * capacity, 1))
-        bar.set_description(f"{LARGEST}, {rate:g} a second")
+        describe(bar, f"{LARGEST}, {rate:g} a second")
         window = load.open_loop(url, questions, rate, plan.open_s, client.TIMEOUT)
         rows.append(row([window], size=LARGEST, arrivals_per_s=rate, share=share))
         bar.update()
@@ -149,7 +150,7 @@ def open_loads(
 
 def memory_after(plan: Plan, server: Server, bar: tqdm) -> dict:
     """Memory of each worker after images of random sizes up to the largest, by four clients."""
-    bar.set_description("memory")
+    describe(bar, "memory")
     random = np.random.default_rng(0)
     whole = phantom(HEIGHTS[-1], WIDTH)[0]
 
@@ -185,6 +186,8 @@ def model_of(url: str) -> tuple[dict, Segmenter | Baseline | None]:
     """
     served = Served.at(url).model
     about = {"name": "unknown", "sha256": None} | served
+    if not served:
+        return about, None
     try:
         here = open_model(named_model(), available_cpus())
     except UsageError:

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.asking import client
 from benchmarks.host.limits import Limits
 from benchmarks.host.server import Server
+from tumour_segmenter import client
 from tumour_segmenter.contract import encode
 
 
