@@ -3,4 +3,4 @@
 from tumour_segmenter import needs
 
 # The environment that serves has not all that measures.
-needs.check("benchmarks", "numpy", "PIL", "scipy", "tqdm")
+needs.check("benchmarks", "numpy", "PIL", "tqdm", "onnxruntime", "gunicorn", "matplotlib")

@@ -23,7 +23,8 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,14 +34,14 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 # isort: split
 
-from benchmarks.asking import load
-from benchmarks.asking.background import TIMEOUT, HealthProbe, Load, wait_until
-from benchmarks.asking.load import Question
-from benchmarks.common import add_results_options, exit_code, positive, results_folder
+from benchmarks.asking.health import HealthProbe, wait_until
+from benchmarks.asking.load import IN_FLIGHT, Load
+from benchmarks.asking.question import Question, learn
 from benchmarks.host import hostinfo
 from benchmarks.host.limits import Limits, limited
 from benchmarks.host.server import Server
-from benchmarks.timing.measure import WrongAnswer, learn
+from benchmarks.running import program
+from benchmarks.running.program import add_results_options, positive, results_folder, whole
 from tumour_segmenter import files
 from tumour_segmenter.folders import counted
 from tumour_segmenter.phantom import phantom
@@ -48,6 +49,7 @@ from tumour_segmenter.phantom import phantom
 CLIENTS = 4
 SLOW = 200  # clients of each slow kind
 KILL_EVERY = 5.0  # seconds
+TIMEOUT = 20.0  # seconds; above the server's limit, so that it is seen where that is exceeded
 
 
 class Trial:
@@ -67,9 +69,11 @@ class Trial:
     def learn(self, url: str) -> list[Question]:
         """Questions whose right answers are known, to any server with this model."""
         if not self.questions:
-            for seed in range(4):
-                self.questions.append(learn(url, phantom(991, 400, seed=seed)[0], None))
+            self.questions = [learn(url, phantom(991, 400, seed=seed)[0]) for seed in range(4)]
         return self.questions
+
+    def load(self, url: str, clients: int = CLIENTS, rate: float | None = None) -> Load:
+        return Load(url, cycle(self.learn(url)), clients, rate, TIMEOUT)
 
     def check(self, text: str, passed: bool) -> None:
         print(f"  {'passed' if passed else 'FAILED'}  {text}", flush=True)
@@ -80,14 +84,13 @@ class Trial:
 def overload(trial: Trial) -> dict:
     """More questions than can be answered: 5 and 10 times the peak."""
     with trial.server() as server:
-        questions = trial.learn(server.url)
         peak = calm(trial, server.url)
         result = {"peak": peak}
         for times in (5, 10):
             rate = times * peak["masks_per_s"]
             with (
                 HealthProbe(server.url) as probe,
-                Load(server.url, questions, load.IN_FLIGHT, rate) as asked,
+                trial.load(server.url, IN_FLIGHT, rate) as asked,
             ):
                 time.sleep(trial.seconds)
             result[f"{times}x"] = asked.report() | {"health": probe.report()}
@@ -101,9 +104,10 @@ def overload(trial: Trial) -> dict:
     busy = ten["busy_ms"] or {"p99": 0.0}
     trial.check(f"503 at 10x within {busy['p99']} ms, p99 (100 ms)", busy["p99"] <= 100)
     health = ten["health"]
-    in_time = health["ms"]["p99"] <= 50 and not health["missed"]
-    trial.check(f"health at 10x within {health['ms']['p99']} ms, p99 (50 ms)", in_time)
-    slowest = max(report["mask_ms"]["max"] for report in (peak, five, ten))
+    p99 = (health["ms"] or {"p99": float("inf")})["p99"]
+    in_time = p99 <= 50 and not health["missed"]
+    trial.check(f"health at 10x within {p99} ms, p99 (50 ms)", in_time)
+    slowest = max((report["mask_ms"] or {"max": 0.0})["max"] for report in (peak, five, ten))
     trial.check(f"slowest mask {slowest / 1000:.1f} s (10 s)", slowest < 10_000)
     lost = five["lost"] + ten["lost"]
     trial.check(f"{lost} lost", lost == 0)
@@ -112,7 +116,7 @@ def overload(trial: Trial) -> dict:
 
 def calm(trial: Trial, url: str) -> dict:
     """As many questions as keep the workers busy."""
-    with Load(url, trial.learn(url), 2 * trial.workers) as asked:
+    with trial.load(url, 2 * trial.workers) as asked:
         time.sleep(trial.seconds)
     return asked.report()
 
@@ -120,10 +124,10 @@ def calm(trial: Trial, url: str) -> dict:
 def slow(trial: Trial) -> dict:
     """Clients that stop half way, and clients that send a byte a second."""
     with trial.server() as server:
-        questions = trial.learn(server.url)
-        with Load(server.url, questions, CLIENTS) as without:
+        with trial.load(server.url) as without:
             time.sleep(trial.seconds)
-        with dripping(server.url, questions[0].body), Load(server.url, questions, CLIENTS) as amid:
+        body = trial.questions[0].body
+        with dripping(server.url, body), trial.load(server.url) as amid:
             time.sleep(trial.seconds)
     result = {"without": without.report(), "amid": amid.report()}
     share = amid.report()["masks_per_s"] / max(without.report()["masks_per_s"], 0.01)
@@ -177,13 +181,13 @@ def dripping(url: str, body: bytes):
 def kill(trial: Trial) -> dict:
     """kill -9 of one worker after the other."""
     replaced: list[float | None] = []
-    with trial.server() as server, Load(server.url, trial.learn(server.url), CLIENTS) as asked:
+    with trial.server() as server, trial.load(server.url) as asked:
         end = time.perf_counter() + 60 * trial.minutes
         while time.perf_counter() < end:
             time.sleep(KILL_EVERY)
             victim = server.workers()[0]
             os.kill(victim, signal.SIGKILL)
-            replaced.append(wait_until(lambda v=victim: whole(trial, server, without=v), 20))
+            replaced.append(wait_until(lambda v=victim: is_whole(trial, server, without=v), 20))
     result = asked.report() | {"kills": len(replaced), "replaced_s": replaced}
     worst = max((TIMEOUT if r is None else r for r in replaced), default=0.0)
     killed = counted(len(replaced), "kill")
@@ -194,7 +198,7 @@ def kill(trial: Trial) -> dict:
     return result
 
 
-def whole(trial: Trial, server: Server, without: int) -> bool:
+def is_whole(trial: Trial, server: Server, without: int) -> bool:
     """Whether all workers are there and ready, and the one that was hit is not among them."""
     ready = server.ready_workers()
     return without not in ready and len(ready) == trial.workers == len(server.workers())
@@ -203,12 +207,12 @@ def whole(trial: Trial, server: Server, without: int) -> bool:
 def hang(trial: Trial) -> dict:
     """A worker that is stopped and gives no sign of life."""
     back = []
-    with trial.server() as server, Load(server.url, trial.learn(server.url), CLIENTS) as asked:
+    with trial.server() as server, trial.load(server.url) as asked:
         for _ in range(3):
             time.sleep(KILL_EVERY)
             victim = server.workers()[0]
             os.kill(victim, signal.SIGSTOP)
-            back.append(wait_until(lambda v=victim: whole(trial, server, without=v), 30))
+            back.append(wait_until(lambda v=victim: is_whole(trial, server, without=v), 30))
     worst = max(TIMEOUT if b is None else b for b in back)
     trial.check(f"a stopped worker is replaced after {worst} s at most (7 s)", worst <= 7)
     return asked.report() | {"replaced_s": back}
@@ -219,14 +223,14 @@ def recycle(trial: Trial) -> dict:
     arguments = "--max-requests 20 --max-requests-jitter 20"
     with trial.server(GUNICORN_CMD_ARGS=arguments) as server:
         seen = set(server.workers())
-        with Load(server.url, trial.learn(server.url), CLIENTS) as asked:
+        with trial.load(server.url) as asked:
             end = time.perf_counter() + 3 * trial.seconds
             while time.perf_counter() < end:
                 time.sleep(0.2)
                 seen |= set(server.workers())
     result = asked.report() | {"workers": len(seen)}
-    told = f"{counted(len(seen), 'worker')} one after the other, {result['lost']} lost"
-    trial.check(told, result["lost"] == 0 and len(seen) > trial.workers)
+    text = f"{counted(len(seen), 'worker')} one after the other, {result['lost']} lost"
+    trial.check(text, result["lost"] == 0 and len(seen) > trial.workers)
     return result
 
 
@@ -234,8 +238,8 @@ def restart(trial: Trial) -> dict:
     """SIGTERM and a new start, again and again."""
     server, ends = trial.server(), []
     with server:
-        questions = trial.learn(server.url)
-    with Load(server.url, questions, CLIENTS) as asked:
+        trial.learn(server.url)
+    with trial.load(server.url) as asked:
         for _ in range(trial.restarts):
             with server:
                 time.sleep(1)
@@ -261,7 +265,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--only", nargs="+", choices=PHASES, default=list(PHASES), help="default: everything"
     )
     parser.add_argument("--minutes", type=positive, metavar="N", help="of kills; default 10")
-    parser.add_argument("--restarts", type=int, metavar="N", help="default 100")
+    parser.add_argument("--restarts", type=whole, metavar="N", help="default 100")
     parser.add_argument(
         "--cpus", type=positive, metavar="N", help="for the server; clients: the rest"
     )
@@ -271,35 +275,29 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         args.minutes = 0.4 if args.quick else 10.0
     if args.restarts is None:
         args.restarts = 5 if args.quick else 100
-    if args.minutes <= 0 or args.restarts <= 0:
-        parser.error("--minutes and --restarts must be over 0")
     return args
 
 
 def run(args: argparse.Namespace) -> int:
-    host = hostinfo.facts()
-    name = f"chaos-{hostinfo.hardware(host)}-{datetime.now():%Y-%m-%d-%H%M}.json"
-    path = results_folder(args) / name
+    # Many threads ask here: what one waits for another must not look like the server's time.
+    sys.setswitchinterval(0.0005)
+    host, now = hostinfo.facts(), program.now()
+    path = results_folder(args) / f"chaos-{hostinfo.hardware(host)}-{now}.json"
     with limited(args.cpus) as limits:
         trial = Trial(limits, 5.0 if args.quick else 20.0, args.minutes, args.restarts)
         for phase in args.only:
             print(f"{phase}: {PHASES[phase].__doc__}", flush=True)
             trial.figures[phase] = PHASES[phase](trial)
-    host |= {"limits": limits.said, "workers": trial.workers}
-    figures = {"date": f"{datetime.now():%Y-%m-%d-%H%M}", "host": host, "failed": trial.failed}
+    host |= {"limits": limits.description, "workers": trial.workers}
+    figures = {"date": now, "host": host, "failed": trial.failed}
     files.write_json(path, figures | trial.figures)
     print("written:", path)
     print(f"{counted(len(trial.failed), 'check')} failed" if trial.failed else "every check passed")
     return int(bool(trial.failed))
 
 
-def main(argv: list[str] | None = None) -> int:
-    # Many threads ask here: what one waits for another must not look like the server's time.
-    sys.setswitchinterval(0.0005)
-    return exit_code("chaos", lambda: run(parse(argv)), WrongAnswer)
+main = partial(program.main, "chaos", parse, run)
 
 
 if __name__ == "__main__":
-    # A job that runs out of time is terminated: the server that we started must not outlive us.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

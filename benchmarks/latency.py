@@ -6,7 +6,8 @@
 
 Starts the server as the container does (or takes `--url`), checks its answers, then measures images
 of 400×426, 400×489 and 400×991 pixels, one pixel and one too large. Every timed answer is checked
-as well. Writes JSON, a table and a plot, named after model, hardware and date.
+as well. Writes JSON, a table and a plot, named after model, hardware and date. The environment
+variables choose the model (MODEL) and the key of a server that wants one (API_KEY).
 
 Exit codes: 0 check passed; 1 check failed: an answer was wrong, an image took longer than
 `--budget` alone or `--budget-at-once` with others at once, or the run given by `--compare` was
@@ -17,9 +18,8 @@ slow, but so was the machine, so run again when it is idle; 130 interrupted, not
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 # Run as a script, Python looks for modules beside the script and not in the project's root.
@@ -30,13 +30,15 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 from tqdm import tqdm
 
-from benchmarks.asking import client
-from benchmarks.common import add_results_options, exit_code, positive, results_folder
 from benchmarks.host import hostinfo
 from benchmarks.host.limits import limited
 from benchmarks.host.server import Server
+from benchmarks.running import program
+from benchmarks.running.program import add_results_options, positive, results_folder
 from benchmarks.timing import check, report
-from benchmarks.timing.measure import FULL, QUICK, Plan, WrongAnswer, first_answer, measure, steps
+from benchmarks.timing.measure import FULL, QUICK, Plan, first_answer, measure, steps
+from tumour_segmenter import client
+from tumour_segmenter.progress import bar, describe
 
 INCONCLUSIVE = 3
 
@@ -63,9 +65,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="an image with others at once, up to 16, default %(default)g s",
     )
     parser.add_argument("--compare", type=Path, metavar="FILE.json", help="must not be slower than")
-    parser.add_argument(
-        "--api-key", metavar="KEY", help="the server's key; without it, API_KEY of the environment"
-    )
     add_results_options(parser)
     args = parser.parse_args(argv)
     if args.url is not None and args.cpus is not None:
@@ -76,30 +75,30 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def measure_own(plan: Plan, cpus: float | None) -> dict:
     """Starts the server as often as the plan says, measures the last one. Raises UsageError."""
     ready, first = [], []
-    with limited(cpus) as limits, progress(plan, own=True) as bar:
+    with limited(cpus) as limits, progress(plan, own=True) as shown:
         for number in range(plan.starts):
-            bar.set_description("start")
+            describe(shown, "start")
             with Server(limits) as server:
                 ready.append(round(server.ready_s, 3))
                 first.append(round(1000 * first_answer(server.url), 2))
-                bar.update()
+                shown.update()
                 if number == plan.starts - 1:
-                    result = measure(plan, server.url, server, bar)
+                    result = measure(plan, server.url, server, shown)
     return result | {
-        "limits": limits.said,
+        "limits": limits.description,
         "cold_start": {"ready_s": ready, "first_answer_ms": first},
     }
 
 
 def measure_url(plan: Plan, url: str) -> dict:
-    url = client.check_url(url)
-    with progress(plan, own=False) as bar:
-        result = measure(plan, url, None, bar)
+    with progress(plan, own=False) as shown:
+        result = measure(plan, client.check(url), None, shown)
     return result | {"limits": "not started here", "cold_start": None}
 
 
 def progress(plan: Plan, own: bool) -> tqdm:
-    return tqdm(total=steps(plan, own) + plan.starts * own, unit="step", disable=None)
+    total = steps(plan, own) + plan.starts * own
+    return bar(total=total, desc="start" if own else "answers", unit="steps")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     earlier = check.read(args.compare) if args.compare else None
     out = results_folder(args)
     facts = {
-        "date": f"{datetime.now():%Y-%m-%d-%H%M}",
+        "date": program.now(),
         "host": hostinfo.facts(),
         "budget_s": args.budget,
         "budget_at_once_s": args.budget_at_once,
@@ -133,21 +132,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if verdict.failed else INCONCLUSIVE if verdict.unsure else 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-
-    def work() -> int:
-        try:
-            with client.using_key(args.api_key):
-                return run(args)
-        except WrongAnswer as error:
-            print(f"latency: not measured, as an answer is wrong: {error}", file=sys.stderr)
-            return 1
-
-    return exit_code("latency", work)
+main = partial(program.main, "latency", parse, run)
 
 
 if __name__ == "__main__":
-    # A job that runs out of time is terminated: the server that we started must not outlive us.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

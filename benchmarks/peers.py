@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -33,12 +34,15 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 # isort: split
 
-from benchmarks.asking import client, load
-from benchmarks.common import UsageError, exit_code, percentile, positive
+from benchmarks.asking import load
+from benchmarks.asking.question import learn
 from benchmarks.host.limits import Limits
-from benchmarks.host.server import PATIENCE, ROOT, Server
-from benchmarks.timing.measure import WrongAnswer, learn
-from tumour_segmenter.errors import SettingsError
+from benchmarks.host.server import PATIENCE, Server
+from benchmarks.running import program
+from benchmarks.running.program import WrongAnswer, positive, whole
+from benchmarks.running.statistics import percentile
+from tumour_segmenter import client
+from tumour_segmenter.errors import UsageError
 from tumour_segmenter.folders import counted
 from tumour_segmenter.model_file import model_path
 from tumour_segmenter.phantom import phantom
@@ -46,6 +50,7 @@ from tumour_segmenter.settings import named_model
 
 OURS, FASTAPI, LITSERVE = "ours", "FastAPI + uvicorn", "LitServe"
 PACKAGES = ["fastapi", "uvicorn", "litserve", "opencv-python-headless"]
+SERVERS = Path(__file__).resolve().parent / "peer_servers"
 # Height of the image, clients at once, and whether the figure is the p50 of one or images a second.
 COLUMNS = [(991, 1, True), (426, 16, False), (991, 4, False), (991, 16, False)]
 VARIANTS = 4  # images of each size, so that no cache can know the answer
@@ -75,10 +80,10 @@ def peer(name: str, bin_folder: Path, workers: int) -> Iterator[str]:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     if name == FASTAPI:
-        command = [bin_folder / "uvicorn", "--app-dir", ROOT / "benchmarks", "--port", str(port)]
-        command += ["--workers", str(workers), "--no-access-log", "peer_fastapi:app"]
+        command = [bin_folder / "uvicorn", "--app-dir", SERVERS, "--port", str(port)]
+        command += ["--workers", str(workers), "--no-access-log", "fastapi_server:app"]
     else:
-        command = [bin_folder / "python", ROOT / "benchmarks" / "peer_litserve.py"]
+        command = [bin_folder / "python", SERVERS / "litserve_server.py"]
     variables = {"MODEL": os.fspath(model_path(named_model())), "WORKERS": str(workers)}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -97,7 +102,7 @@ def peer(name: str, bin_folder: Path, workers: int) -> Iterator[str]:
 
 
 def wait_until_ready(url: str, process: subprocess.Popen, log) -> None:
-    body = learnable(16, 0)[1]
+    body = client.request_body(phantom(16, 400)[0])
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -106,33 +111,26 @@ def wait_until_ready(url: str, process: subprocess.Popen, log) -> None:
         except client.Unanswered:
             time.sleep(0.1)
     log.seek(0)
-    said = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-    raise UsageError(f"a peer does not start: {said[-1]}")
-
-
-def learnable(height: int, seed: int) -> tuple:
-    from PIL import Image
-
-    pixels = phantom(height, 400, seed=seed)[0]
-    return pixels, client.request_body(Image.fromarray(pixels))
+    lines = log.read().decode(errors="replace").strip().splitlines() or ["it wrote nothing"]
+    raise UsageError(f"a peer does not start: {lines[-1]}")
 
 
 def figures(url: str, seconds: float) -> list[float]:
     """One figure for each column, after as long a warm-up; raises WrongAnswer."""
     questions = {
-        height: [learn(url, learnable(height, seed)[0], None) for seed in range(VARIANTS)]
+        height: [learn(url, phantom(height, 400, seed=seed)[0]) for seed in range(VARIANTS)]
         for height in {height for height, _, _ in COLUMNS}
     }
     found = []
     for height, clients, alone in COLUMNS:
         load.closed(url, questions[height], clients, seconds / 4, client.TIMEOUT)
         window = load.closed(url, questions[height], clients, seconds, client.TIMEOUT)
-        if faults := [sample.fault for sample in window.samples if sample.fault]:
+        if faults := [answer.fault for answer in window.answers if answer.fault]:
             raise WrongAnswer(f"400×{height}, {clients} clients: {faults[0]}")
         if alone:
-            found.append(1000 * percentile([s.seconds for s in window.samples], 50))
+            found.append(1000 * percentile([a.seconds for a in window.answers], 50))
         else:
-            found.append(len(window.samples) / window.seconds)
+            found.append(len(window.answers) / window.seconds)
     return found
 
 
@@ -180,7 +178,7 @@ def times_as_fast(measured: dict[str, list[float]]) -> list[float]:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="peers", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one round of a second each")
-    parser.add_argument("--rounds", type=int, metavar="N", help="default 3")
+    parser.add_argument("--rounds", type=whole, metavar="N", help="default 3")
     parser.add_argument(
         "--times", type=positive, default=1.1, metavar="X", help="as fast as peers, default 1.1"
     )
@@ -190,8 +188,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.rounds is None:
         args.rounds = 1 if args.quick else 3
-    if args.rounds < 1:
-        parser.error("--rounds must be at least 1")
     return args
 
 
@@ -207,11 +203,8 @@ def run(args: argparse.Namespace) -> int:
     return int(not passed)
 
 
-def main(argv: list[str] | None = None) -> int:
-    return exit_code("peers", lambda: run(parse(argv)), SettingsError, WrongAnswer)
+main = partial(program.main, "peers", parse, run)
 
 
 if __name__ == "__main__":
-    # A job that runs out of time is terminated: the servers that we started must not outlive us.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

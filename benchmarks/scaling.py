@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -35,14 +35,15 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 import numpy as np
 
-from benchmarks.common import ROOT, add_results_options, exit_code, positive, results_folder
 from benchmarks.host import hostinfo
 from benchmarks.host.server import cpu_seconds, resident_mb
+from benchmarks.running import program
+from benchmarks.running.program import ROOT, add_results_options, results_folder, whole
 from tumour_segmenter import contract, files
 from tumour_segmenter.cli import batch
 from tumour_segmenter.cli.tasks import make_tasks
 from tumour_segmenter.cpus import available_cpus
-from tumour_segmenter.errors import ArtifactError, SettingsError, UsageError
+from tumour_segmenter.errors import UsageError
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.png import MAX_PIXELS
 from tumour_segmenter.settings import named_model
@@ -170,27 +171,20 @@ def table(result: dict) -> str:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scaling", description=__doc__.split("\n")[0])
-    whole = {"type": whole_number, "metavar": "N"}
+    number = {"type": whole, "metavar": "N"}
     parser.add_argument(
-        "--processes", nargs="+", default=[1, 2, 4], **whole, help="to compare, default 1 2 4"
+        "--processes", nargs="+", default=[1, 2, 4], **number, help="to compare, default 1 2 4"
     )
-    parser.add_argument("--images", default=100, **whole, help="in each round, default 100")
-    parser.add_argument("--rounds", default=3, **whole, help="of each number, default 3")
-    parser.add_argument("--tasks", default=100_000, **whole, help="for the driver, default 100000")
+    parser.add_argument("--images", default=100, **number, help="in each round, default 100")
+    parser.add_argument("--rounds", default=3, **number, help="of each number, default 3")
+    parser.add_argument("--tasks", default=100_000, **number, help="for the driver, default 100000")
     add_results_options(parser)
     return parser.parse_args(argv)
 
 
-def whole_number(text: str) -> int:
-    number = positive(text)
-    if number != int(number):
-        raise argparse.ArgumentTypeError(f"must be a whole number, not {text}")
-    return int(number)
-
-
 def run(args: argparse.Namespace) -> int:
     host = hostinfo.facts()
-    now = f"{datetime.now():%Y-%m-%d-%H%M}"
+    now = program.now()
     path = results_folder(args) / f"scaling-{hostinfo.hardware(host)}-{now}.json"
     processes = sorted(set(args.processes))
     with tempfile.TemporaryDirectory(dir=place(args.tasks)) as folder:
@@ -216,8 +210,7 @@ def place(tasks: int) -> str | None:
     return MEMORY if os.access(MEMORY, os.W_OK) and free > 2 * tasks * 2 * BLOCK else None
 
 
-def main(argv: list[str] | None = None) -> int:
-    return exit_code("scaling", lambda: run(parse(argv)), ArtifactError, SettingsError)
+main = partial(program.main, "scaling", parse, run)
 
 
 if __name__ == "__main__":

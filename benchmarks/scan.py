@@ -4,17 +4,20 @@
 
 Writes a synthetic series of 326 slices of 400 × 400, runs `python -m scan` on one core in a process
 of its own, and checks both numbers: at most 15 s and 1.5 GB.
+
+Exit codes: 0 both limits are kept, 1 one is not, 2 wrong usage or a scan that fails,
+130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 # Run as a script, Python looks for modules beside the script and not in the project's root.
@@ -25,9 +28,11 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 
 import numpy as np
 
-from benchmarks.common import ROOT, UsageError, exit_code, prepare
 from benchmarks.host import hostinfo
-from tumour_segmenter import files
+from benchmarks.running import program
+from benchmarks.running.program import ROOT, prepare, whole
+from tumour_segmenter import files, needs
+from tumour_segmenter.errors import UsageError
 from tumour_segmenter.phantom import volume
 
 SLICES, SIZE = 326, 400
@@ -94,20 +99,19 @@ def run_once(source: Path, out: Path, options: list[str]) -> dict[str, float]:
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure; exit code 0 if both limits are kept, 1 if not, 2 for wrong usage."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scan", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="how often (default: 3)")
+    parser.add_argument("--runs", type=whole, default=3, metavar="N", help="default %(default)s")
     parser.add_argument("--dicom", action="store_true", help="with DICOM results as well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    return exit_code("scan", lambda: run(parser.parse_args(argv)), ImportError)
+    return parser.parse_args(argv)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.runs < 1:
-        raise UsageError("--runs must be at least 1")
+    """Measure; exit code 0 if both limits are kept, 1 if not."""
+    needs.require("scan", "pydicom", "nibabel", "highdicom")
     if arguments.json:
         prepare(arguments.json)
     runs = []
@@ -126,8 +130,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.json:
         found = {"runs": runs, "dicom": arguments.dicom, "passed": kept, "host": hostinfo.facts()}
-        files.write(arguments.json, json.dumps(found, indent=1) + "\n")
+        files.write_json(arguments.json, found)
     return 0 if kept else 1
+
+
+main = partial(program.main, "scan", parse, run)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
 As the challenge says (DM-i-AI-2023, tumor-segmentation/README.md): the Sørensen-Dice coefficient of
 each patient's image, averaged; 10 seconds for each image; an answer with other values than 0 and
 255, other channels than three equal ones or another shape than the image's is refused. Here it is
-scored 0. Dice of two empty masks, for which the challenge divides 0 by 0, is 1.
+scored 0. Dice of two empty masks, for which the challenge divides 0 by 0, is 1. The environment
+variable API_KEY is the key of a server that wants one.
 
 Exit codes: 0 all answers were good, 1 some were malformed, late or missing, 2 wrong usage (no data,
 no server), 130 interrupted; what was scored until then is reported and written.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 # Run as a script, Python looks for modules beside the script and not in the project's root.
@@ -26,20 +28,19 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 # isort: split
 
 import numpy as np
-from tqdm import tqdm
 
-from benchmarks import compare
-from benchmarks.asking import client
-from benchmarks.asking.served import Served, served
-from benchmarks.common import exit_code, positive, prepare
-from benchmarks.scoring import gallery
+from benchmarks.asking.model import Served
+from benchmarks.running import program
+from benchmarks.running.program import positive, prepare
+from benchmarks.scoring import compare, gallery
 from benchmarks.scoring.cases import Case, control_names, find_cases
-from benchmarks.scoring.choice import choose, in_fold, listed
 from benchmarks.scoring.score import FolderSource, Result, ServerSource, score
+from benchmarks.scoring.selection import in_fold, named_in, select
 from benchmarks.scoring.summary import BASELINE_DICE, froc, summary, to_csv
-from tumour_segmenter import files
+from tumour_segmenter import client, files
 from tumour_segmenter.errors import UsageError
 from tumour_segmenter.folders import counted
+from tumour_segmenter.progress import bar
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -72,9 +73,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--froc", action="store_true", help="score each operating point: sensitivity by false ones"
     )
-    parser.add_argument(
-        "--api-key", metavar="KEY", help="the server's key; without it, API_KEY of the environment"
-    )
     parser.add_argument("--per-image", type=Path, metavar="FILE.csv", help="write one row a case")
     parser.add_argument("--gallery", type=Path, metavar="FILE.html", help="write a page to look at")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="where --compare draws")
@@ -101,14 +99,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def chosen(args: argparse.Namespace) -> list[Case]:
+def selected(args: argparse.Namespace) -> list[Case]:
     """The cases to score; prints how many of them, and which files were ignored."""
     found, ignored = find_cases(args.data, args.controls)
     cases = found
     if args.only:
-        cases = choose(cases, listed(args.only, found))
+        cases = select(cases, named_in(args.only, found))
     if args.folds:
-        cases = choose(cases, in_fold(args.folds, args.fold, found, control_names(args.data)))
+        cases = select(cases, in_fold(args.folds, args.fold, found, control_names(args.data)))
     if not any(case.group == "patient" for case in cases):
         raise UsageError("--only and --fold leave no patient")
     for group in dict.fromkeys(case.group for case in found):
@@ -120,11 +118,13 @@ def chosen(args: argparse.Namespace) -> list[Case]:
 
 def run(args: argparse.Namespace) -> int:
     """Score what `args` choose and write what they ask for; the exit code. Raises UsageError."""
+    if args.compare:
+        return compare.run(*args.compare, args.plot)
     outputs = [path for path in (args.per_image, args.gallery) if path]
     for path in outputs:
         prepare(path)
-    url = client.check_url(args.url) if args.url is not None else ""
-    cases = chosen(args)
+    url = client.check(args.url) if args.url is not None else ""
+    cases = selected(args)
     inputs = [path for case in cases for path in (case.image, case.label) if path]
     inputs += [Path(path) for path in (args.folds, args.only) if path]
     if not url:
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
         files.check_outputs([*inputs, *saved.masks.values()], outputs)
         return score_all(args, cases, saved, None)
     files.check_outputs(inputs, outputs)
-    model = served(url)
+    model = Served.at(url)
     print(f"model         {model}")
     if model.trained_on is None:
         print("              what it was trained on is not known: it may know these images")
@@ -156,21 +156,21 @@ def score_all(
     results: list[Result] = []
     code = 0
     try:
-        with tqdm(cases, unit="image", disable=None) as progress:
-            for case in progress:
+        with bar(cases, desc="scored", unit="images") as shown:
+            for case in shown:
                 results.append(score(case, source))
-                progress.set_postfix(dice=f"{np.mean([r.dice for r in results]):.3f}")
+                shown.set_postfix(dice=f"{np.mean([r.dice for r in results]):.3f}")
     except KeyboardInterrupt:
         print(f"scorer: interrupted after {len(results)} of {len(cases)}", file=sys.stderr)
         code = 130
     finally:  # also when a broken data file ends the run: what was scored is kept
         if results:
             trained_on = model.trained_on if model else None
-            print(summary(results, args.best, trained_on))
             if args.per_image:
                 files.write(args.per_image, to_csv(results))
             if args.gallery:
                 files.write(args.gallery, gallery.page(results, trained_on))
+            print(summary(results, args.best, trained_on))
     return code or int(any(r.fault for r in results))
 
 
@@ -182,8 +182,8 @@ def score_points(args: argparse.Namespace, cases: list[Case], url: str, model: S
     try:
         for name in model.operating_points:
             source = ServerSource(url, args.timeout, name)
-            progress = tqdm(cases, name, unit="image", disable=None)
-            rows[name] = [score(case, source) for case in progress]
+            shown = bar(cases, desc=name, unit="images")
+            rows[name] = [score(case, source) for case in shown]
             code |= any(result.fault for result in rows[name])
     finally:  # also when it is interrupted: points that are complete are kept
         if rows:
@@ -191,16 +191,7 @@ def score_points(args: argparse.Namespace, cases: list[Case], url: str, model: S
     return int(code)
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-
-    def work() -> int:
-        if args.compare:
-            return compare.run(*args.compare, args.plot)
-        with client.using_key(args.api_key):
-            return run(args)
-
-    return exit_code("scorer", work)
+main = partial(program.main, "scorer", parse, run)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
-from datetime import datetime
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 # Run as a script, Python looks for modules beside the script and not in the project's root.
@@ -29,31 +29,34 @@ import benchmarks  # noqa: F401  one line where the environment lacks something
 # isort: split
 
 import numpy as np
-from tqdm import tqdm
 
-from benchmarks.asking.background import Load, Outcome
-from benchmarks.common import add_results_options, exit_code, percentile, positive, results_folder
+from benchmarks.asking.load import Answer, Load
+from benchmarks.asking.question import Question, learn
 from benchmarks.host import hostinfo
 from benchmarks.host.limits import Limits
 from benchmarks.host.server import Server
-from benchmarks.timing.measure import WrongAnswer, learn
+from benchmarks.running import program
+from benchmarks.running.program import add_results_options, positive, results_folder
+from benchmarks.running.statistics import percentile
 from tumour_segmenter import files
 from tumour_segmenter.phantom import phantom
+from tumour_segmenter.progress import bar
 
 CLIENTS = 3
+TIMEOUT = 20.0  # seconds; above the server's limit, so that it is seen where that is exceeded
 SIZES = 60
 SAMPLES = 120  # of memory, over the whole time
 STRETCHES = 30  # of time, each with its own percentiles
 SETTLED = 0.1  # the share of the time after which memory is expected to stay
 
 
-def mixed_sizes(url: str) -> list:
+def mixed_sizes(url: str) -> list[Question]:
     """Questions about images of one pixel up to the challenge's largest, and some far larger."""
     random = np.random.default_rng(0)
     whole, _ = phantom(991, 400)
     shapes = [tuple(random.integers(1, np.array(whole.shape) + 1)) for _ in range(SIZES)]
     crops = [whole[:height, :width] for height, width in [*shapes, (1, 1), whole.shape]]
-    return [learn(url, crop, None) for crop in [*crops, np.tile(whole, (2, 3))]]
+    return [learn(url, crop) for crop in [*crops, np.tile(whole, (2, 3))]]
 
 
 def soak(seconds: float, rate: float | None) -> dict:
@@ -64,8 +67,8 @@ def soak(seconds: float, rate: float | None) -> dict:
         questions = mixed_sizes(server.url)
         start = time.perf_counter()
         memory = []
-        with Load(server.url, questions, CLIENTS, rate) as asked:
-            for number in tqdm(range(1, SAMPLES + 1), unit="sample", disable=None):
+        with Load(server.url, cycle(questions), CLIENTS, rate, TIMEOUT) as asked:
+            for number in bar(range(1, SAMPLES + 1), desc="memory", unit="samples"):
                 time.sleep(max(0.0, start + number * seconds / SAMPLES - time.perf_counter()))
                 memory.append((round(time.perf_counter() - start, 1), sum(server.memory_mb())))
         same = server.workers() == first
@@ -75,21 +78,17 @@ def soak(seconds: float, rate: float | None) -> dict:
         "same_workers": same,
         "outcomes": asked.report(),
         "memory_mb": [(at, round(mb, 2)) for at, mb in memory],
-        "latency_ms": latency(asked.outcomes, start, seconds),
+        "latency_ms": latency(asked.of("mask"), start, seconds),
         "growth": growth(memory),
     }
 
 
-def latency(outcomes: list[Outcome], start: float, seconds: float) -> list[dict]:
+def latency(answers: list[Answer], start: float, seconds: float) -> list[dict]:
     """Percentiles of the answers that came in each stretch of time."""
     rows = []
     for number in range(STRETCHES):
         begin, end = (start + n * seconds / STRETCHES for n in (number, number + 1))
-        took = [
-            1000 * o.seconds
-            for o in outcomes
-            if o.kind == "mask" and begin <= o.began + o.seconds < end
-        ]
+        took = [1000 * answer.seconds for answer in answers if begin <= answer.ended < end]
         if took:
             row = {f"p{q}": round(percentile(took, q), 1) for q in (50, 99)}
             rows.append({"minute": round((begin - start) / 60, 2), "answers": len(took)} | row)
@@ -151,15 +150,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--growth", type=positive, default=100.0, metavar="MB", help="allowed a day, default 100"
     )
     add_results_options(parser)
-    args = parser.parse_args(argv)
-    if args.minutes <= 0 or (args.rate is not None and args.rate <= 0):
-        parser.error("--minutes and --rate must be over 0")
-    return args
+    return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
     host = hostinfo.facts()
-    now = f"{datetime.now():%Y-%m-%d-%H%M}"
+    now = program.now()
     path = results_folder(args) / f"soak-{hostinfo.hardware(host)}-{now}.json"
     result = {"date": now, "host": host} | soak(60 * args.minutes, args.rate)
     files.write_json(path, result)
@@ -183,11 +179,8 @@ def run(args: argparse.Namespace) -> int:
     return int(not good)
 
 
-def main(argv: list[str] | None = None) -> int:
-    return exit_code("soak", lambda: run(parse(argv)), WrongAnswer)
+main = partial(program.main, "soak", parse, run)
 
 
 if __name__ == "__main__":
-    # A job that runs out of time is terminated: the server that we started must not outlive us.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
     name = points.choose(arguments.operating_point)
     point = points.table[name]
 
-    # One network is what its out-of-fold figures are of; several average their luck in half the time.
+    # One network is what its out-of-fold figures are of; several average their luck.
     one_view = len(members) > 1
     segmentation = ensemble([member.weights for member in members], one_view)
     print(f"networks: {len(members)}, passes: {len(segmentation.passes)}; operating point {name}")
@@ -87,7 +87,10 @@ def _run(arguments: argparse.Namespace) -> int:
         agreement = check.on_patients(*both, cases)
         print(f"Dice {agreement}")
         metadata["int8_agreement"] = agreement
-    canary, _ = check.run(check.open_session(both[1]), phantom()[0])  # which a server tries at start
+    # A server tries the phantom when it starts.
+    canary, _ = check.run(
+        check.open_session(both[1]), phantom()[0]
+    )  # which a server tries at start
     metadata["canary_tumour_pixels"] = str(np.count_nonzero(canary))
     content = graph.finish(quantised, point, metadata).SerializeToString()
     digest = hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""The whole function as one module, grey pixels in, mask and probability out, and as one ONNX graph.
+"""The whole function, grey pixels in, mask and probability out: one module and one ONNX graph.
 
 How wide the body is depends on the pixels, and torch.export can trace no shape that does. So the
 steps before and after the cut are traced by themselves and joined. Of the networks, which differ in
@@ -237,9 +237,7 @@ def to_onnx(module: PixelsToMask) -> ModelProto:
     return model
 
 
-def finish(
-    model: ModelProto, point: dict[str, float], metadata: dict[str, str]
-) -> ModelProto:
+def finish(model: ModelProto, point: dict[str, float], metadata: dict[str, str]) -> ModelProto:
     """A copy with the defaults of an operating point, and with the metadata; checked."""
     finished = ModelProto()
     finished.CopyFrom(model)

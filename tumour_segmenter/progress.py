@@ -54,6 +54,11 @@ def bar(
     )
 
 
+def describe(shown: tqdm, desc: str) -> None:
+    """Say what a bar of `bar` is at from now on; without a terminal, in its next line."""
+    shown.set_description_str(desc, refresh=sys.stderr.isatty())
+
+
 def say(line: str) -> None:
     """Print a line on standard error that stays, above a bar that is shown there."""
     tqdm.write(line, file=sys.stderr)

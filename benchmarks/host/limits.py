@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common import UsageError
+from tumour_segmenter.errors import UsageError
 
 PERIOD = 100_000  # microseconds, the kernel's own default
 
@@ -18,12 +18,12 @@ PERIOD = 100_000  # microseconds, the kernel's own default
 class Limits:
     """How a server is started: on `cores`, in the control group `group` if there is one.
 
-    `said` tells a reader what held and what could not be done.
+    `description` is what held and what could not be done, for readers.
     """
 
     cores: frozenset[int]
     group: Path | None
-    said: str
+    description: str
 
     def wrap(self, command: list[str]) -> list[str]:
         """`command` so that it is inside the group before its first instruction."""
@@ -49,16 +49,16 @@ def limited(cpus: float | None) -> Iterator[Limits]:
     cores = frozenset(sorted(mine)[:whole])
     rest = mine - cores
     group = quota_group(cpus) if cpus < whole else None
-    said = f"{whole} CPU by affinity" if whole == 1 else f"{whole} CPUs by affinity"
+    description = f"{whole} CPU by affinity" if whole == 1 else f"{whole} CPUs by affinity"
     if group:
-        said += f", {cpus:g} of it by quota"
+        description += f", {cpus:g} of it by quota"
     elif cpus < whole:
-        said += f"; a quota of {cpus:g} is not allowed here, so it had more than asked for"
-    said += ", the load generator on others" if rest else ", shared with the load generator"
+        description += f"; a quota of {cpus:g} is not allowed here, so it had more than asked for"
+    description += ", the load generator on others" if rest else ", shared with the load generator"
     try:
         if rest:
             os.sched_setaffinity(0, rest)
-        yield Limits(cores, group, said)
+        yield Limits(cores, group, description)
     finally:
         os.sched_setaffinity(0, mine)
         if group:

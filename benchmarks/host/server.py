@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.asking import client
-from benchmarks.common import UsageError
 from benchmarks.host.limits import Limits
+from benchmarks.running.program import ROOT
+from tumour_segmenter import client
+from tumour_segmenter.errors import UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ["gunicorn", "serve.app:app"]  # the Dockerfile's
 PATIENCE = 60  # seconds until a server must be ready
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -39,13 +39,11 @@ class Server:
         self.ready_s = 0.0
 
     def __enter__(self) -> Server:
-        """Raises UsageError, with the last words of the server, when it does not get ready."""
+        """Raises UsageError, with the server's own reason, when it does not get ready."""
         beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         program = shutil.which(COMMAND[0], path=beside)
         if not program:
-            raise UsageError(
-                "no gunicorn here: pip install -r requirements-serve.txt, or use --url"
-            )
+            raise UsageError("no gunicorn beside this Python; use --url for a server elsewhere")
         self._log = tempfile.TemporaryFile()
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, self.limits.cores)  # for the child to inherit
@@ -72,7 +70,7 @@ class Server:
     def _wait_until_ready(self, start: float) -> None:
         while time.perf_counter() - start < PATIENCE:
             if self._process.poll() is not None:
-                raise UsageError(f"the server did not start: {self._last_words()}")
+                raise UsageError(f"the server did not start: {self._reason()}")
             try:
                 if client.ask(self.url, "/healthz/ready", timeout=5).status == 200:
                     self.ready_s = time.perf_counter() - start
@@ -80,18 +78,18 @@ class Server:
             except client.Unanswered:
                 pass
             time.sleep(0.005)
-        raise UsageError(f"the server was not ready after {PATIENCE} s: {self._last_words()}")
+        raise UsageError(f"the server was not ready after {PATIENCE} s: {self._reason()}")
 
     def log(self) -> list[str]:
-        """What the server has said until now, as lines."""
+        """What the server has written until now, as lines."""
         # The server writes where the file's position is, so that must stay.
-        said = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0)
-        return said.decode(errors="replace").strip().splitlines()
+        written = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0)
+        return written.decode(errors="replace").strip().splitlines()
 
-    def _last_words(self) -> str:
+    def _reason(self) -> str:
         lines = self.log()
         errors = [line for line in lines if line.startswith("error:")]
-        return (errors or lines or ["it said nothing"])[-1]
+        return (errors or lines or ["it wrote nothing"])[-1]
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
@@ -121,7 +119,7 @@ class Server:
         ]
 
     def ready_workers(self) -> list[int]:
-        """Those of the workers that have said that they can answer."""
+        """Those of the workers that have reported that they can answer."""
         ready = set(re.findall(r"is ready \(pid: (\d+)\)", "\n".join(self.log())))
         return [pid for pid in self.workers() if str(pid) in ready]
 

@@ -8,13 +8,13 @@ from dataclasses import astuple, fields
 
 import numpy as np
 
-from benchmarks.common import interval, percentile
-from benchmarks.scoring.lesions import Losses
+from benchmarks.running.statistics import interval, percentile
+from benchmarks.scoring.losses import Losses
 from benchmarks.scoring.score import Result
 from tumour_segmenter.folders import counted
+from tumour_segmenter.lesions import FAILURE
 
 BASELINE_DICE = 0.2  # of the challenge's own baseline; at or below it the scaled score is 0
-FAILURE_DICE = 0.1
 # Lesions by area in pixels: from this on, up to the next.
 SIZES = (1, 50, 200, 1000)
 # Healthy controls that the challenge's text names as difficult, and why they take up tracer.
@@ -79,13 +79,13 @@ def _of_patients(
 ) -> list[str]:
     dice = np.array([r.dice for r in patients])
     known = leakage(patients, trained_on)
-    failures = int((dice < FAILURE_DICE).sum())
-    missed, false, boundary = np.mean([astuple(r.agreement.losses) for r in patients], axis=0)
+    failures = int((dice < FAILURE).sum())
+    missed, false, boundary = np.mean([astuple(r.losses) for r in patients], axis=0)
     lines = [
         f"mean Dice     {dice.mean():.4f}  over {counted(len(dice), 'patient')}{between(dice)}"
         + (f"; {known}" if known else ""),
         f"median Dice   {np.median(dice):.4f}",
-        f"failures      {failures / len(dice):.1%}  ({failures} with Dice < {FAILURE_DICE:g})",
+        f"failures      {failures / len(dice):.1%}  ({failures} with Dice < {FAILURE:g})",
         f"1 - Dice      missed lesions {missed:.4f}, false-positive lesions {false:.4f}, "
         f"boundary error {boundary:.4f}",
     ]
@@ -98,8 +98,8 @@ def _of_patients(
 
 
 def _of_lesions(patients: list[Result]) -> list[str]:
-    found = np.array([sum(r.agreement.found) for r in patients])
-    total = np.array([len(r.agreement.found) for r in patients])
+    found = np.array([sum(r.lesions.found) for r in patients])
+    total = np.array([len(r.lesions.found) for r in patients])
     if not total.sum():
         return []
     lesions = counted(total.sum(), "lesion")
@@ -107,20 +107,20 @@ def _of_lesions(patients: list[Result]) -> list[str]:
         f"sensitivity   {found.sum() / total.sum():.1%}  {found.sum()} of {lesions} "
         f"found, by one pixel at least{between(found, total, '.1%')}"
     ]
-    sizes = np.array([size for r in patients for size in r.agreement.sizes])
-    hits = np.array([hit for r in patients for hit in r.agreement.found])
+    sizes = np.array([size for r in patients for size in r.lesions.sizes])
+    hits = np.array([hit for r in patients for hit in r.lesions.found])
     for low, high in zip(SIZES, [*SIZES[1:], None], strict=True):
         of = (sizes >= low) & (sizes < high) if high else sizes >= low
         name = f"{low} to {high - 1} px" if high else f"from {low} px"
         if of.any():
             share = f"{hits[of].sum() / of.sum():.1%}"
             lines.append(f"  {name:<14}{share:>7}  {hits[of].sum()} of {of.sum()}")
-    false = np.array([r.agreement.false_lesions for r in patients])
+    false = np.array([r.lesions.false_lesions for r in patients])
     lines.append(
         f"false lesions {false.mean():.2f}  false-positive lesions per patient"
         f"{between(false, style='.2f')}"
     )
-    distances = np.array([d for r in patients if (d := r.agreement.hausdorff) is not None])
+    distances = np.array([d for r in patients if (d := r.hausdorff) is not None])
     without = len(patients) - len(distances)
     text = (
         f"{distances.mean():.1f}  px, mean{between(distances, style='.1f')}; "
@@ -134,7 +134,7 @@ def _of_lesions(patients: list[Result]) -> list[str]:
 
 def _of_controls(controls: list[Result], trained_on: frozenset[str] | None) -> list[str]:
     empty = np.array([not r.fault and r.mask_pixels == 0 for r in controls])
-    false = np.array([r.agreement.false_lesions for r in controls])
+    false = np.array([r.lesions.false_lesions for r in controls])
     known = leakage(controls, trained_on)
     lines = [
         f"empty masks   {empty.mean():.1%}  of {counted(len(controls), 'control')}: specificity"
@@ -144,8 +144,8 @@ def _of_controls(controls: list[Result], trained_on: frozenset[str] | None) -> l
     ]
     for r in controls:
         if why := TRICKY_CONTROLS.get(r.case.name):
-            said = r.fault or (f"{r.mask_pixels} px marked" if r.mask_pixels else "empty")
-            lines.append(f"  {r.case.name} ({why}): {said}")
+            result = r.fault or (f"{r.mask_pixels} px marked" if r.mask_pixels else "empty")
+            lines.append(f"  {r.case.name} ({why}): {result}")
     return lines
 
 
@@ -158,11 +158,11 @@ def froc(points: dict[str, list[Result]], trained_on: frozenset[str] | None) -> 
     for name, results in points.items():
         patients = [r for r in results if r.case.group == "patient"]
         controls = [r for r in results if r.case.group == "control"]
-        found = [hit for r in patients for hit in r.agreement.found]
+        found = [hit for r in patients for hit in r.lesions.found]
         line = f"{name:<12}{np.mean([r.dice for r in patients]):6.4f}{np.mean(found):10.1%}"
-        line += f"{np.mean([r.agreement.false_lesions for r in patients]):15.2f}"
+        line += f"{np.mean([r.lesions.false_lesions for r in patients]):15.2f}"
         if controls:
-            line += f"{np.mean([r.agreement.false_lesions for r in controls]):15.2f}"
+            line += f"{np.mean([r.lesions.false_lesions for r in controls]):15.2f}"
             line += f"{np.mean([not r.fault and not r.mask_pixels for r in controls]):16.1%}"
         if faults := sum(bool(r.fault) for r in results):
             line += f"  {counted(faults, 'fault')}"
@@ -201,10 +201,10 @@ def to_csv(results: list[Result]) -> str:
     areas = ["truth_pixels", "mask_pixels"]
     writer.writerow(["case", "group", "dice", *parts, *lesions, *areas, "ms", "fault"])
     for r in results:
-        a = r.agreement
-        shares = [f"{share:.6f}" for share in (r.dice, *astuple(a.losses))]
-        row = [r.case.name, r.case.group, *shares, len(a.sizes), sum(a.found), a.false_lesions]
-        row.append("" if a.hausdorff is None else f"{a.hausdorff:.2f}")
+        sizes, found, false_lesions = r.lesions
+        shares = [f"{share:.6f}" for share in (r.dice, *astuple(r.losses))]
+        row = [r.case.name, r.case.group, *shares, len(sizes), sum(found), false_lesions]
+        row.append("" if r.hausdorff is None else f"{r.hausdorff:.2f}")
         row += [r.truth_pixels, r.mask_pixels, f"{1000 * r.seconds:.1f}", r.fault]
         writer.writerow(row)
     return text.getvalue()

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.common import read_text
-from benchmarks.timing.points import SAME
+from benchmarks.running.program import read_text
+from benchmarks.timing.windows import SAME
 from tumour_segmenter.errors import UsageError
 from tumour_segmenter.folders import counted
 

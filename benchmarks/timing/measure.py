@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.asking import client, load
-from benchmarks.asking.load import Question, Sample
+from benchmarks.asking import load
+from benchmarks.asking.load import Load
+from benchmarks.asking.model import Served
+from benchmarks.asking.question import Question, learn
 from benchmarks.host.server import Server
+from benchmarks.running.program import WrongAnswer
 from benchmarks.timing import check
-from benchmarks.timing.points import Deadline, row, settle
+from benchmarks.timing.windows import Deadline, row, settle
+from tumour_segmenter import client
 from tumour_segmenter.cpus import available_cpus
-from tumour_segmenter.errors import ArtifactError, SettingsError
-from tumour_segmenter.folders import counted
-from tumour_segmenter.model_file import model_path
+from tumour_segmenter.errors import ContractError, UsageError
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.png import MAX_PIXELS
+from tumour_segmenter.progress import describe
 from tumour_segmenter.segmenter import Baseline, Segmenter, open_model
 from tumour_segmenter.settings import named_model
 
@@ -55,10 +56,6 @@ FULL = Plan((1, 2, 4, 8, 16), 1.5, 4, 3, (0.25, 0.5, 0.8), 5.0, 3.0, 1000, 30.0,
 QUICK = Plan((1, 4, 16), 0.5, 3, 1, (0.5,), 2.0, 1.0, 100, 4.0, 26.0)
 
 
-class WrongAnswer(Exception):
-    """The server does not do its job, so its speed means nothing."""
-
-
 def steps(plan: Plan, own: bool) -> int:
     """How often `measure` moves the progress bar; `own` if it gets a Server."""
     return 2 + len(plan.clients) * len(HEIGHTS) + len(plan.capacity_shares) + 2 * own
@@ -71,7 +68,7 @@ def measure(plan: Plan, url: str, server: Server | None, bar: tqdm) -> dict:
     Raises WrongAnswer.
     """
     deadline = Deadline(plan.total_s)
-    bar.set_description("answers")
+    describe(bar, "answers")
     model, reference = model_of(url)
     questions = {"1×1": [learn(url, np.full((1, 1), 128, np.uint8), reference)]}
     for height in HEIGHTS:
@@ -101,7 +98,7 @@ def measure(plan: Plan, url: str, server: Server | None, bar: tqdm) -> dict:
 
 def idle_cpu(plan: Plan, server: Server, bar: tqdm) -> float:
     """Percent of one CPU that an idle server uses."""
-    bar.set_description("idle")
+    describe(bar, "idle")
     time.sleep(0.2)  # let the last answer's threads come to rest
     before, start = server.cpu_seconds(), time.perf_counter()
     time.sleep(plan.idle_s)
@@ -120,7 +117,7 @@ def closed_loads(
     loads = [("1×1", 1)] + [(size, n) for n in order for size in questions if size != "1×1"]
     rows, left_out = [], []
     for number, (size, clients) in enumerate(loads):
-        bar.set_description(f"{size}, {clients} at once")
+        describe(bar, f"{size}, {clients} at once")
         if clients not in judged and deadline.left() < plan.after_closed_s():
             left_out.append(f"{size}, {clients} clients")
             bar.update()
@@ -144,7 +141,7 @@ def open_loads(
     rows = []
     for share in plan.capacity_shares:
         rate = max(0.1, round(share * capacity, 1))
-        bar.set_description(f"{LARGEST}, {rate:g} a second")
+        describe(bar, f"{LARGEST}, {rate:g} a second")
         window = load.open_loop(url, questions, rate, plan.open_s, client.TIMEOUT)
         rows.append(row([window], size=LARGEST, arrivals_per_s=rate, share=share))
         bar.update()
@@ -153,32 +150,28 @@ def open_loads(
 
 def memory_after(plan: Plan, server: Server, bar: tqdm) -> dict:
     """Memory of each worker after images of random sizes up to the largest, by four clients."""
-    bar.set_description("memory")
+    describe(bar, "memory")
     random = np.random.default_rng(0)
     whole = phantom(HEIGHTS[-1], WIDTH)[0]
-    shapes = [random.integers(1, np.array(whole.shape) + 1) for _ in range(plan.random_sizes)]
-    deadline = Deadline(plan.random_s)
 
-    def one_client(number: int, keep: Callable[[Sample], None]) -> None:
-        for height, width in shapes[number::4]:
-            crop = whole[:height, :width]
-            question = Question(client.request_body(Image.fromarray(crop)), crop.shape)
-            keep(load.ask(server.url, question, time.perf_counter(), client.TIMEOUT))
-            if deadline.left() < 0:
-                return
+    def crops() -> Iterator[Question]:
+        for _ in range(plan.random_sizes):
+            height, width = random.integers(1, np.array(whole.shape) + 1)
+            yield Question.about(whole[:height, :width])
 
-    window = load.together(one_client, 4)
+    with Load(server.url, crops(), 4) as asked:
+        asked.wait(plan.random_s)
     bar.update()
     return {
-        "images": len(window.samples),
+        "images": len(asked.answers),
         "worker_mb": [round(mb, 1) for mb in server.memory_mb()],
-        "load": row([window], size="random sizes", clients=4),
+        "load": row([asked.window()], size="random sizes", clients=4),
     }
 
 
 def first_answer(url: str) -> float:
     """Seconds that the first image, one of the largest, takes a server that just got ready."""
-    body = client.request_body(Image.fromarray(phantom(HEIGHTS[-1], WIDTH)[0]))
+    body = client.request_body(phantom(HEIGHTS[-1], WIDTH)[0])
     try:
         return client.ask(url, "/predict", body).seconds
     except client.Unanswered as error:
@@ -186,46 +179,20 @@ def first_answer(url: str) -> float:
 
 
 def model_of(url: str) -> tuple[dict, Segmenter | Baseline | None]:
-    """What the server says about its model, and the same model in this process.
+    """What the server reports of its model, and the same model in this process.
 
     The latter is None if the settings here name another model, or none that can be opened. A
     server that is not ours and has no /api is called "unknown".
     """
+    served = Served.at(url).model
+    about = {"name": "unknown", "sha256": None} | served
+    if not served:
+        return about, None
     try:
-        about = json.loads(client.ask(url, "/api").body)["model"]
-    except (client.Unanswered, ValueError, KeyError, TypeError):
-        return {"name": "unknown", "sha256": None}, None
-    try:
-        name = named_model()
-        here = open_model(name, available_cpus())
-    except (SettingsError, ArtifactError, ImportError):
-        return {"name": "unknown", "sha256": None} | about, None
-    if here.metadata != about:
-        return {"name": "unknown", "sha256": None} | about, None
-    if not (path := model_path(name)):
-        return about | {"sha256": None}, here
-    return {"name": path.stem} | about, here
-
-
-def learn(url: str, pixels: np.ndarray, reference: Segmenter | Baseline | None) -> Question:
-    """Asks once about `pixels`, uint8 H×W, so that later answers can be compared.
-
-    With a `reference` the answer must be the same to the last pixel. Raises WrongAnswer, and
-    UsageError where the server answers no question of ours.
-    """
-    size = f"{pixels.shape[1]}×{pixels.shape[0]}"
-    body = client.request_body(Image.fromarray(pixels))
-    try:
-        reply = client.ask(url, "/predict", body)
-        client.refuse(url, reply)
-        mask = client.read_mask(reply, pixels.shape)
-    except (client.Unanswered, client.Malformed) as error:
-        raise WrongAnswer(f"{size}: {error}") from error
-    if reference and (wrong := np.count_nonzero(mask != reference(pixels))):
-        raise WrongAnswer(
-            f"{size}: differs from the model called directly in {counted(wrong, 'pixel')}"
-        )
-    return Question(body, pixels.shape, mask, {reply.body})
+        here = open_model(named_model(), available_cpus())
+    except UsageError:
+        return about, None
+    return about, here if here.metadata == served else None
 
 
 def refuses(url: str) -> dict:
@@ -233,11 +200,11 @@ def refuses(url: str) -> dict:
 
     A server may also answer it with a mask. Raises WrongAnswer if it does neither.
     """
-    image = Image.new("L", OVER_SIZE[::-1], 255)
+    image = np.full(OVER_SIZE, 255, np.uint8)
     try:
         reply = client.ask(url, "/predict", client.request_body(image))
         if not 400 <= reply.status < 500:
             client.read_mask(reply, OVER_SIZE)
-    except (client.Unanswered, client.Malformed) as error:
-        raise WrongAnswer(f"{image.width}×{image.height}: {error}") from error
+    except (client.Unanswered, ContractError) as error:
+        raise WrongAnswer(f"{OVER_SIZE[1]}×{OVER_SIZE[0]}: {error}") from error
     return {"status": reply.status, "ms": round(1000 * reply.seconds, 2)}

@@ -14,7 +14,7 @@ STAGES = ["decode", "wait", "run", "encode", "rest"]
 
 
 def write(result: dict, folder: Path) -> list[Path]:
-    """Writes the JSON, the table and, where matplotlib is installed, the plot; returns the paths.
+    """Writes the JSON, the table and the plot; returns the paths.
 
     The files are named after model, hardware and date.
     """
@@ -26,10 +26,7 @@ def write(result: dict, folder: Path) -> list[Path]:
     json_path, table_path, plot_path = (folder / (name + end) for end in (".json", ".md", ".png"))
     files.write_json(json_path, result)
     files.write(table_path, markdown(result))
-    try:
-        draw(result, plot_path)
-    except ImportError:
-        return [json_path, table_path]
+    draw(result, plot_path)
     return [json_path, table_path, plot_path]
 
 
@@ -87,8 +84,7 @@ def line(cells: list[str]) -> str:
 
 
 def draw(result: dict, path: Path) -> None:
-    """Latency over clients for each size, and where one image's time goes. ImportError without
-    matplotlib."""
+    """Latency over clients for each size, and where one image's time goes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

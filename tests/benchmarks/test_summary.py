@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.common import interval
+from benchmarks.running.statistics import interval
 from benchmarks.scoring.cases import Case
-from benchmarks.scoring.lesions import agreement
+from benchmarks.scoring.losses import losses
 from benchmarks.scoring.score import Result
 from benchmarks.scoring.summary import between, froc, scaled_score, summary, to_csv
 from tumour_segmenter import contract
+from tumour_segmenter.lesions import compare, hausdorff
 
 
 def boxes(*places: tuple[int, int, int, int]) -> np.ndarray:
@@ -28,7 +29,9 @@ def result(name: str, truth: np.ndarray, mask: np.ndarray, fault: str = "") -> R
     return Result(
         Case(name, Path(name), Path(name) if name.startswith("patient") else None),
         contract.dice(truth, mask),
-        agreement(truth, mask),
+        compare(truth, mask),
+        hausdorff(truth, mask),
+        losses(truth, mask),
         int(np.count_nonzero(truth)),
         int(np.count_nonzero(mask)),
         0.1,

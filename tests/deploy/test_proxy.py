@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.asking import client
 from serve.settings import Settings
 from tests.conftest import PROJECT, write_artifact
 from tests.serve.test_crashes import Load, wait
@@ -31,6 +30,7 @@ from tests.support.serving import (
     together,
 )
 from tests.support.slow_model import lasting, write_slow_artifact
+from tumour_segmenter import client
 
 TEMPLATE = PROJECT / "deploy" / "nginx.conf.template"
 DEFAULTS = {"DEADLINE": "9", "MAX_PIXELS": "4000000", "TRUSTED_PROXY": "127.0.0.1"}

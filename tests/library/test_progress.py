@@ -16,7 +16,10 @@ def drawn(monkeypatch, stderr: io.StringIO) -> str:
     for _ in range(2):
         bar.update()
         bar.refresh()
+    progress.describe(bar, "writing")
     progress.say("error: a line")
+    bar.update()
+    bar.refresh()
     bar.close()
     return stderr.getvalue()
 
@@ -24,6 +27,7 @@ def drawn(monkeypatch, stderr: io.StringIO) -> str:
 def test_a_terminal_gets_a_bar(monkeypatch):
     said = drawn(monkeypatch, Terminal())
     assert "2/4" in said
+    assert "writing:  50%" in said
     assert "\r" in said
     assert "error: a line\n" in said
 
@@ -31,11 +35,12 @@ def test_a_terminal_gets_a_bar(monkeypatch):
 def test_a_file_gets_lines(monkeypatch):
     said = drawn(monkeypatch, io.StringIO())
     assert "\r" not in said
-    first, second, error = said.splitlines()
+    first, second, error, third = said.splitlines()
     assert first.startswith("segmenting: 1 of 4 images, ")
     assert second.startswith("segmenting: 2 of 4 images, ")
     assert second.endswith(" left")
     assert error == "error: a line"
+    assert third.startswith("writing: 3 of 4 images, ")
 
 
 def test_what_is_done_at_once_leaves_no_line(monkeypatch):

@@ -135,6 +135,7 @@ def inline(document: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", document.read_text())
 
 
+ROOMS = "tumour_segmenter|serve|scan|train|export"
 SUBCOMMANDS = ("predict", "merge", "serve")
 
 
@@ -144,10 +145,7 @@ def commands() -> list[tuple[str, ...]]:
     for document in DOCUMENTS:
         code = blocks(document.read_text(), "sh", "text").replace("\\\n", " ")
         for line in [*code.splitlines(), *inline(document)]:
-            match = re.search(
-                r"python3? (-m (?:tumour_segmenter|serve|scan|train|export)\S*|benchmarks/\S+\.py)(.*)",
-                line,
-            )
+            match = re.search(rf"python3? (-m (?:{ROOMS})\S*|benchmarks/\S+\.py)(.*)", line)
             if match:
                 rest = match[2].split()
                 program = [*match[1].split(), *(name for name in rest[:1] if name in SUBCOMMANDS)]

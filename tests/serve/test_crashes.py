@@ -10,11 +10,11 @@ from functools import partial
 
 import pytest
 
-from benchmarks.asking import client
 from tests.conftest import write_artifact
 from tests.support.hanging import BLACK, WHITE, write_hanging_artifact
 from tests.support.serving import body_of, connect, post, read_answer, request_of, serving, together
 from tests.support.slow_model import lasting, write_slow_artifact
+from tumour_segmenter import client
 
 SHORT = lasting(215)  # some 40 ms
 

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from benchmarks.asking import client
 from tests.support.serving import ask_raw, body_of, post, request_of, serving, together
 from tests.support.slow_model import lasting, minutes, write_slow_artifact
+from tumour_segmenter import client
 
 QUEUE = 2
 

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from benchmarks.asking import client
 from tests.serve.test_crashes import Load, wait
 from tests.support.serving import post, serving
 from tests.support.slow_model import lasting, write_slow_artifact
+from tumour_segmenter import client
 
 SHORT = lasting(215)  # some 40 ms
 

@@ -9,11 +9,11 @@ from contextlib import ExitStack, suppress
 import numpy as np
 import pytest
 
-from benchmarks.asking import client
 from serve.body import BUDGET, Budget
 from serve.queue import Overloaded
 from tests.support.serving import ask_raw, body_of, connect, post, read_answer, request_of, serving
 from tests.support.slow_model import lasting, write_slow_artifact
+from tumour_segmenter import client
 from tumour_segmenter.contract import decode
 
 QUICK = lasting(255)

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from benchmarks.asking import client
 from tests.conftest import PROJECT, write_artifact
+from tumour_segmenter import client
 
 CONFIGURATION = os.fspath(PROJECT / "gunicorn.conf.py")
 

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import numpy as np
 from werkzeug.serving import make_server
 
-from benchmarks.asking import client
 from benchmarks.host.limits import Limits
 from benchmarks.host.server import Server
 from serve.app import create_app
 from serve.settings import Settings
+from tumour_segmenter import client
 from tumour_segmenter.contract import encode
 
 

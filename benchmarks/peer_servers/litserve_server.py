@@ -1,12 +1,14 @@
 """A peer of our server: LitServe, with OpenCV's codec.
 
-    MODEL=model.onnx PORT=8000 WORKERS=2 python benchmarks/peer_litserve.py
+    MODEL=model.onnx PORT=8000 WORKERS=2 python benchmarks/peer_servers/litserve_server.py
 
 It checks nothing and survives little. benchmarks/peers.py measures it.
 """
 
 import base64
 import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
 
 import cv2
 import litserve

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import interval, prepare, read_text
+from benchmarks.running.program import prepare, read_text
+from benchmarks.running.statistics import interval
 from tumour_segmenter import files
 from tumour_segmenter.errors import UsageError
 
@@ -63,10 +64,8 @@ def draw(
     a: np.ndarray, b: np.ndarray, interval: tuple[float, float], names: tuple[str, str], plot: Path
 ) -> None:
     """A dot for each patient, before against after; over the diagonal is better."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("--plot needs matplotlib: pip install matplotlib") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot(aspect="equal")
     axes.set(xlabel=f"Dice, {names[0]}", ylabel=f"Dice, {names[1]}")

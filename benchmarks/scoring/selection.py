@@ -1,4 +1,4 @@
-"""Which of the cases to score: those that a file names, or those of a fold."""
+"""Which of the cases are scored: those that a file names, or those of a fold."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.common import read_text
+from benchmarks.running.program import read_text
 from benchmarks.scoring.cases import CONTROL, PATIENT, Case
 from tumour_segmenter.errors import UsageError
 
 
-def listed(given: str, cases: list[Case]) -> set[str]:
+def named_in(given: str, cases: list[Case]) -> set[str]:
     """The names of `cases` that the file `given` holds, be it plain text, CSV or JSON.
 
     Where there is no such file, `given` is the name of one case. Names count whole, with or
@@ -101,7 +101,7 @@ def _folds(content: dict) -> dict[str, int]:
     return {name: case["fold"] for group in groups for name, case in group.items()}
 
 
-def choose(cases: list[Case], names: set[str]) -> list[Case]:
+def select(cases: list[Case], names: set[str]) -> list[Case]:
     """The patients of `cases` that are in `names`; of controls too, if any is named, else all."""
     every_control = not any(case.name in names for case in cases if case.group == "control")
     return [

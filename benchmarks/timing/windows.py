@@ -1,4 +1,4 @@
-"""One row of the table: a load, repeated until it settles, and its percentiles."""
+"""Windows of one load, repeated until they agree, and the row of the table that they make."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import median
 
 from benchmarks.asking.load import Window
-from benchmarks.common import percentile
+from benchmarks.running.statistics import percentile
 
 # Medians of two windows that differ by less are taken for the same. Two quiet runs on a shared
 # virtual machine differ by about this much.
@@ -42,7 +42,7 @@ def settled(windows: list[Window]) -> bool:
 
 def spread(windows: list[Window]) -> float:
     """How far apart the windows' medians are, as a share of the smallest."""
-    medians = [median(sample.seconds for sample in window.samples) for window in windows]
+    medians = [median(answer.waited for answer in window.answers) for window in windows]
     return max(medians) / min(medians) - 1
 
 
@@ -53,21 +53,21 @@ def row(windows: list[Window], **load: object) -> dict[str, object]:
     windows, as a budget is for every image. `noise` is the spread of the windows that count.
     """
     used = windows[-2:] if settled(windows) else windows
-    samples = [sample for window in used for sample in window.samples]
-    times = [1000 * sample.seconds for sample in samples]
-    everything = [sample for window in windows for sample in window.samples]
-    faults = [sample.fault for sample in everything if sample.fault]
-    good = [sample for sample in samples if not sample.fault]
+    answers = [answer for window in used for answer in window.answers]
+    times = [1000 * answer.waited for answer in answers]
+    everything = [answer for window in windows for answer in window.answers]
+    faults = [answer.fault for answer in everything if answer.fault]
+    good = [answer for answer in answers if not answer.fault]
     stages = {}
-    for name in dict.fromkeys(name for sample in good for name in sample.stages):
-        stages[name] = round(median(s.stages[name] for s in good if name in s.stages), 2)
+    for name in dict.fromkeys(name for answer in good for name in answer.stages):
+        stages[name] = round(median(a.stages[name] for a in good if name in a.stages), 2)
     if stages:
-        rest = median(1000 * s.seconds - sum(s.stages.values()) for s in good if s.stages)
+        rest = median(1000 * a.waited - sum(a.stages.values()) for a in good if a.stages)
         stages["rest"] = round(rest, 2)
     return load | {
-        "images": len(samples),
+        "images": len(answers),
         **{f"p{q}_ms": round(percentile(times, q), 2) for q in (50, 90, 95, 99)},
-        "max_ms": round(1000 * max(sample.seconds for sample in everything), 2),
+        "max_ms": round(1000 * max(answer.waited for answer in everything), 2),
         "images_per_s": round(len(good) / sum(window.seconds for window in used), 2),
         "stages_ms": stages,
         "noise": round(spread(used), 3),

@@ -1,47 +1,56 @@
-"""What several benchmarks need: percentiles, intervals, paths to write to, how they end."""
+"""What all programs here share: how they end, what they read, and where their files go."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-
-import numpy as np
 
 from tumour_segmenter import files
 from tumour_segmenter.errors import UsageError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TRACKED, UNTRACKED = ROOT / "benchmarks" / "results", ROOT / "runs" / "benchmarks"
-RESAMPLES = 10_000
 
 
-def percentile(values: Sequence[float], q: float) -> float:
-    """The smallest measured value that at least `q` percent (0..100) of `values` do not exceed.
+class WrongAnswer(Exception):
+    """The server does not do its job, so its speed means nothing."""
 
-    Nearest rank, never interpolated: a latency that is reported was really waited for.
+
+def main(
+    name: str,
+    parse: Callable[[list[str] | None], argparse.Namespace],
+    run: Callable[[argparse.Namespace], int],
+    argv: list[str] | None = None,
+) -> int:
+    """Return the exit code of `run(parse(argv))`; what goes wrong is one line on standard error.
+
+    1: a server answers wrongly; 2: wrong usage, no server, or a file that cannot be written;
+    130: interrupted or terminated. Servers that were started are stopped in any case.
     """
-    return float(np.percentile(values, q, method="inverted_cdf"))
-
-
-def interval(
-    values: np.ndarray, of: np.ndarray | None = None, seed: int = 0
-) -> tuple[float, float]:
-    """95 % bootstrap interval of sum(values) / sum(of), both float (images,), by resampling images.
-
-    Without `of` it is that of the mean. NaN where there is nothing to resample.
-    """
-    values = np.asarray(values, float)
-    of = np.ones_like(values) if of is None else np.asarray(of, float)
-    if not of.sum():
-        return float("nan"), float("nan")
-    random = np.random.default_rng(seed)
-    chosen = random.integers(len(values), size=(RESAMPLES, len(values)))
-    sums, totals = values[chosen].sum(axis=1), of[chosen].sum(axis=1)
-    low, high = np.percentile(sums[totals > 0] / totals[totals > 0], [2.5, 97.5])
-    return float(low), float(high)
+    args = parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
+    try:
+        return run(args)
+    except WrongAnswer as error:
+        print(f"{name}: not measured, as an answer is wrong: {error}", file=sys.stderr)
+        return 1
+    except UsageError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # who reads the output has enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # of what is written: a full disk, a folder that went away
+        print(f"{name}: {files.reason(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted, nothing written", file=sys.stderr)
+        return 130
 
 
 def read_text(path: Path) -> str:
@@ -75,6 +84,14 @@ def positive(text: str) -> float:
     return number
 
 
+def whole(text: str) -> int:
+    """The whole number in `text` for argparse, over 0."""
+    number = positive(text)
+    if number != int(number):
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text}")
+    return int(number)
+
+
 def add_results_options(parser: argparse.ArgumentParser) -> None:
     """`--out DIR` and `--save`: where a measurement's files go."""
     where = parser.add_mutually_exclusive_group()
@@ -93,19 +110,6 @@ def results_folder(args: argparse.Namespace) -> Path:
     return folder
 
 
-def exit_code(name: str, work: Callable[[], int], *errors: type[Exception]) -> int:
-    """Do the work of the benchmark `name` and return its exit code; what goes wrong is one line.
-
-    errors: what ends it with code 2, besides wrong usage and a file that cannot be written.
-    """
-    try:
-        return work()
-    except (UsageError, *errors) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # of what is written: a full disk, a folder that went away
-        print(f"{name}: {files.reason(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted, nothing written", file=sys.stderr)
-        return 130
+def now() -> str:
+    """The local time to the minute, as it stands in results and their names."""
+    return f"{datetime.now():%Y-%m-%d-%H%M}"

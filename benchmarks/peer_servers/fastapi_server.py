@@ -1,12 +1,14 @@
 """A peer of our server: the challenge template's stack, FastAPI and uvicorn, with OpenCV's codec.
 
-    MODEL=model.onnx uvicorn --workers 2 --app-dir benchmarks peer_fastapi:app
+    MODEL=model.onnx uvicorn --workers 2 --app-dir benchmarks/peer_servers fastapi_server:app
 
 It checks nothing and survives little. benchmarks/peers.py measures it.
 """
 
 import base64
 import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
 
 import cv2
 import numpy as np
