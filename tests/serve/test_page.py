@@ -44,7 +44,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
 )
-EXPECTED_FAULTS = re.compile("/(predict|label|key) - Failed to load")
+EXPECTED_FAULTS = re.compile("/(predict|label|image|key) - Failed to load")
 PATIENCE = 60  # seconds; a machine may be busy
 
 
@@ -446,6 +446,44 @@ def test_busy_server_is_asked_again(page, tmp_path):
     page.wait_for(1)
     assert time.monotonic() - start > 0.6
     assert "lesion" in page.items()[0][1]
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["busy", "broken", "another size"])
+def test_picture_that_cannot_be_read_never_stands_for_another(page, tmp_path, kind):
+    """The server reads PNGs of 16 bits for the page; what it cannot read is said."""
+    page.upload(*draw(tmp_path, 1))
+    page.wait_for(1)
+    page.facts()
+    (tmp_path / "deep.png").write_bytes(ODD_PNGS["16 bits"])
+    page.run(
+        "const real = fetch, [kind, other] = arguments; let left = 2;"
+        "window.fetch = async (path, options) => {"
+        "  if (path !== 'image') return real(path, options);"
+        "  if (kind === 'busy' && left-- > 0)"
+        "    return new Response('{}', {status: 503, headers: {'Retry-After': '0.2'}});"
+        "  if (kind === 'broken') return new Response("
+        "    JSON.stringify({error: {message: 'it is broken'}}), {status: 500});"
+        "  return kind === 'busy' ? real(path, options)"
+        "    : new Response(JSON.stringify({img: other})) }",
+        kind,
+        encode(phantom(90, 80)[0]),
+    )
+    page.upload(tmp_path / "deep.png")
+    page.wait_for(2)
+    page.choose("deep.png")
+    drawn = "const c = document.getElementById('image'); return c.width * c.height"
+    if kind == "busy":
+        assert page.run(drawn) == GREY.size
+        return
+    assert page.run(drawn) == 0
+    assert not page.shown("result")
+    words = {"broken": "It is broken.", "another size": "they do not belong together"}[kind]
+    assert words in page.text("fault")
+    assert page.shown("retry")
+    page.choose("patient_001.png")
+    assert page.run(drawn) == 120 * 100
 
 
 @needs_browser

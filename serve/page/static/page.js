@@ -140,7 +140,13 @@ async function segment(one) {
     const { width, height, grey } = await readGrey(answer.png);
     const mask = grey.map((value) => (value > 127 ? 1 : 0));
     const image = await readGrey(one.file, (file) => server.readImage(file, signal));
-    const result = { ...answer, width, height, mask, point, body: bodyArea(image.grey) };
+    if (image.width !== width || image.height !== height) {
+      throw new server.Fault(`The mask is ${width}×${height} pixels, the image ` +
+        `${image.width}×${image.height}: they do not belong together.`, 0);
+    }
+    const result = {
+      ...answer, width, height, mask, point, grey: image.grey, body: bodyArea(image.grey),
+    };
     const judged = await judge(one, result, signal);
     if (signal.aborted) return;
     // The person may have chosen another operating point meanwhile.

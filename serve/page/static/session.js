@@ -1,7 +1,7 @@
 // What the page knows, and small helpers that all its parts use.
 
 /** cases, each: {name, file, truthFile, state: waiting|running|done|failed, words, status, item,
- *  stop} and once done: width, height, mask, png, seconds, modelSeconds, lesions, missed, body,
+ *  stop} and once done: width, height, grey, mask, png, seconds, modelSeconds, lesions, missed, body,
  *  point, warning, trainedOn, and with a truth: truth (a comparison) or note (why there is none).
  *  chosen: the case in the viewer. compare: whether a truth is shown where there is one.
  *  model, points, point: as /api tells; the operating point that is asked for, null: its default.

@@ -1,8 +1,6 @@
 // The chosen image: picture, overlay, zoom, what is counted in it.
 
 import { FN, FP, NOTHING, outline, TP } from "./masks.js";
-import { readGrey } from "./png.js";
-import { readImage } from "./server.js";
 import { save } from "./files.js";
 import { by, count, duration, element, session, stateWords, stem } from "./session.js";
 
@@ -38,7 +36,10 @@ export function show() {
   by("waiting").textContent = one.words ?? (one.state === "running" ? "Segmenting …" : waiting);
   by("result").hidden = !drawable(one);
   by("result").classList.toggle("stale", one.state !== "done");
-  if (!drawable(one)) return;
+  if (!drawable(one)) {
+    clear();
+    return;
+  }
   for (const [id, words] of [["note", one.note], ["warning", one.warning]]) {
     by(id).hidden = !words;
     by(id).textContent = words ?? "";
@@ -146,14 +147,19 @@ function showDownload(one) {
   link.download = `${stem(one.name)}_mask.png`;
 }
 
-async function showPicture(one) {
-  const { grey } = await readGrey(one.file, readImage);
-  if (one !== session.chosen) return; // another was chosen meanwhile
+/** Leave nothing of another image behind. */
+function clear() {
+  for (const canvas of [by("image"), by("overlay")]) canvas.width = canvas.height = 0;
+  by("labels").replaceChildren();
+  by("picture").removeAttribute("aria-label");
+}
+
+function showPicture(one) {
   for (const canvas of [by("image"), by("overlay")]) {
-    canvas.width = one.width;
+    canvas.width = one.width; // empties it as well
     canvas.height = one.height;
   }
-  const image = paint(grey, one.width, GREYS);
+  const image = paint(one.grey, one.width, GREYS);
   by("image").getContext("2d").drawImage(image, 0, 0);
   showOverlay();
   showZoom();
