@@ -526,6 +526,7 @@ def test_key_is_asked_for_before_an_image_is_sent(driver, artifact, tmp_path):
 def test_operating_point_is_chosen_for_all_images(driver, tmp_path):
     points = {
         "sensitive": {"minimum_probability": 0.5, "dice": 0.71, "dice_standard_error": 0.01,
+                      "lesion_sensitivity": 0.812, "false_lesions_per_patient": 4.93,
                       "specificity": 0.2},
         "balanced": {"minimum_probability": 0.9, "dice": 0.7, "specificity": 0.52},
         "specific": {"minimum_probability": 1.0, "dice": 0.6, "specificity": 0.955},
@@ -545,12 +546,13 @@ def test_operating_point_is_chosen_for_all_images(driver, tmp_path):
         page.wait_for(1)
         page.facts()
         shown = page.run(
-            "return [...document.querySelectorAll('#points label')].map(l => l.innerText)"
+            "return [...document.querySelectorAll('#points tbody tr')]"
+            ".map(row => [...row.children].map(cell => cell.textContent))"
         )
-        assert [text.split() for text in shown] == [
-            ["Sensitive", "Dice", "0.710,", "specificity", "20", "%"],
-            ["Balanced", "Dice", "0.700,", "specificity", "52", "%"],
-            ["Specific", "Dice", "0.600,", "specificity", "96", "%"],
+        assert shown == [
+            ["Sensitive", "0.710", "81 %", "4.9", "20 %"],
+            ["Balanced", "0.700", "", "", "52 %"],
+            ["Specific", "0.600", "", "", "96 %"],
         ]
         areas = {}
         for name, said in (("balanced", "48 %"), ("sensitive", "80 %"), ("specific", "5 %")):
@@ -579,7 +581,7 @@ def test_model_without_operating_points_offers_none_and_invents_no_figures(page,
 def test_truth_may_come_before_or_after_its_image(page, tmp_path):
     image, truth = draw(tmp_path, 1, truth=True)
     page.upload(truth)
-    page.until(lambda: "001.png is not here" in page.text("fault"))
+    page.until(lambda: "patient_001.png is not here" in page.text("fault"))
     page.upload(image)
     page.until(lambda: page.finished(1) and "Dice" in page.items()[0][1])
 
@@ -683,7 +685,7 @@ def test_keyboard_alone_is_enough(page, tmp_path):
     page.facts()
     reached = []
     page.run("document.activeElement.blur()")
-    for _ in range(25):
+    for _ in range(45):
         page.press(Keys.TAB)
         reached.append(page.run("return document.activeElement.id"))
     assert {"files", "clear", "opacity", "zoom-in", "stage", "remove"} <= set(reached)
@@ -868,8 +870,8 @@ def test_lesions_are_listed_and_a_click_zooms_to_one(page, tmp_path):
     missed, count = label(wanted, np.ones((3, 3)))
     unmet = [n for n in range(1, count + 1) if not mask[missed == n].any()]
     rows = page.run(
-        "return [...document.querySelectorAll('#lesions button')]"
-        ".map(b => [...b.children].map(c => c.textContent))"
+        "return [...document.querySelectorAll('#lesions .lesion')].map(b =>"
+        " [...b.children].filter(c => c.className !== 'probability').map(c => c.textContent))"
     )
     assert [row[1].split()[0] for row in rows[:number]] == [f"{area}" for area in areas]
     assert [row[0] for row in rows[:number]] == [str(n + 1) for n in range(number)]
@@ -877,7 +879,7 @@ def test_lesions_are_listed_and_a_click_zooms_to_one(page, tmp_path):
     assert {row[2] for row in rows[:number]} <= {"true positive", "false positive"}
     assert all(row[2] == "false negative" for row in rows[number:])
 
-    smallest = f"#lesions li:nth-child({number}) button"
+    smallest = f"#lesions li:nth-child({number}) .lesion"
     page.click(smallest)
     framed = page.run(
         "const f = document.querySelector('#labels .framed').getBoundingClientRect();"
@@ -979,7 +981,8 @@ def test_shortcuts_are_listed_and_work(page, tmp_path):
     page.facts()
     for key, name, before, after in (
         ("c", "show", "truth", "mask"),
-        ("o", "draw", "fill", "outline"),
+        ("o", "show", "mask", "outline"),
+        ("p", "show", "outline", "probability"),
     ):
         assert page.run(checked.format(name)) == before
         page.press(key)

@@ -6,11 +6,15 @@ const LARGEST_FILE = 64 * 2 ** 20; // what is larger is no projection, and would
 
 let key = "";
 
-/** What went wrong, in words for people; `status` is the answer's, 0 if there was none. */
+let givesProbability = true; // until the server says that its model does not
+
+/** What went wrong, in words for people; `status` is the answer's, 0 if there was none; `code` is
+ *  the API's. */
 export class Fault extends Error {
-  constructor(message, status = 400) {
+  constructor(message, status = 400, code = "") {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -28,15 +32,25 @@ export async function useKey(text) {
 }
 
 /** Ask for the mask of `file`, at the operating point `point` or the model's own if that is null.
- *  Resolves to {png: Blob, seconds, modelSeconds or null, trainedOn, warning: text or ""}.
+ *  Resolves to {png: Blob, probabilityPng: Blob, or null where the model gives none, seconds,
+ *  modelSeconds or null, trainedOn, warning: text or ""}.
  *  Rejects with a Fault, or with an AbortError when `signal` says so.
  *  `busy(seconds)` is called before each wait for a busy server. */
 export async function predict(file, point, signal, busy) {
-  const { png, headers, seconds } = await post(
-    "predict", file, point && { operating_point: point }, signal, busy,
-  );
+  const asked = { ...(point && { operating_point: point }) };
+  if (givesProbability) asked.probability = true;
+  let answer;
+  try {
+    answer = await post("predict", file, asked, signal, busy);
+  } catch (error) {
+    if (error.code !== "no_probability") throw error;
+    givesProbability = false;
+    return predict(file, point, signal, busy);
+  }
+  const { png, probabilityPng, headers, seconds } = answer;
   return {
     png,
+    probabilityPng,
     seconds,
     modelSeconds: stage(headers.get("Server-Timing") ?? "", "run"),
     trainedOn: headers.get("X-Trained-On") === "true",
@@ -74,15 +88,20 @@ async function post(path, file, more, signal, busy) {
     });
     if (!response.ok || !answer.img) {
       const message = answer.error?.message ?? `the server answered ${response.status}`;
-      throw new Fault(sentence(message), response.status);
+      throw new Fault(sentence(message), response.status, answer.error?.code);
     }
-    const bytes = Uint8Array.from(atob(answer.img), (letter) => letter.charCodeAt(0));
     return {
-      png: new Blob([bytes], { type: "image/png" }),
+      png: pngOf(answer.img),
+      probabilityPng: answer.probability ? pngOf(answer.probability) : null,
       headers: response.headers,
       seconds: (performance.now() - start) / 1000,
     };
   }
+}
+
+function pngOf(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Blob([bytes], { type: "image/png" });
 }
 
 async function send(path, options) {

@@ -1,19 +1,19 @@
-// The list of images: order, removal that can be undone, files of all of them.
+// The list of images: what is in it, its order, removal that can be undone.
 
-import { csv, save, zip } from "./files.js";
-import { by, count, duration, session, stateWords, stem } from "./session.js";
-import { GREYS, MARKED, paint, resetView, show } from "./viewer.js";
-
-const COLUMNS = ["image", "height", "width", "lesions", "tumour_pixels", "body_pixels",
-  "share_of_body", "dice", "true_positive_pixels", "false_positive_pixels",
-  "false_negative_pixels", "ms", "operating_point", "model", "trained_on", "warning", "fault"];
+import { EMPTY } from "./core/edits.js";
+import { GREYS, MARKED, paint } from "./paint.js";
+import { by, count, duration, isImage, session, stateWords } from "./session.js";
+import { show } from "./viewer.js";
+import { resetZoom } from "./zoom.js";
 
 let added = 0; // how many cases there ever were
+let chosen = () => {};
 let removed = null; // {cases, chosen} of the last removal
 
 /** Put a case at the end of the list. */
 export function list(one) {
   one.number = added++;
+  one.history = EMPTY;
   one.item = by("case").content.cloneNode(true).querySelector("li");
   const name = one.item.querySelector(".case-name");
   name.textContent = name.title = one.name;
@@ -27,6 +27,10 @@ export function list(one) {
 export function changed(one) {
   one.item.dataset.state = one.state;
   one.item.querySelector(".case-state").textContent = stateWords(one);
+  // A doubtful mask is seen as such before it is chosen.
+  const doubt = one.state === "done" ? [one.warning, one.note].filter(Boolean).join(" ") : "";
+  one.item.querySelector(".case-doubt").hidden = !doubt;
+  one.item.querySelector(".case-doubt").title = doubt;
   one.item.querySelector(".case-time").textContent =
     one.state === "done" ? duration(one.seconds) : "";
   showStatus();
@@ -34,36 +38,56 @@ export function changed(one) {
   if (one === session.chosen) show();
 }
 
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
 function showStatus() {
-  const { cases } = session;
-  const failed = cases.filter((c) => c.state === "failed").length;
-  const done = cases.filter((c) => c.state === "done");
-  const scored = done.filter((c) => c.truth);
-  const known = scored.filter((c) => c.trainedOn).length;
+  const images = session.cases.filter(isImage);
+  const alone = session.cases.length - images.length;
+  const failed = images.filter((c) => c.state === "failed").length;
+  const done = images.filter((c) => c.state === "done");
   const finished = done.length + failed;
-  const all = finished === cases.length;
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const words = [all ? count(cases.length, "image") : `${finished} of ${cases.length} done`];
+  const all = finished === images.length;
+  const words = [all ? count(images.length, "image") : `${finished} of ${images.length} done`];
   if (failed) words.push(`${failed} failed`);
-  if (scored.length) {
-    const dice = mean(scored.map((c) => c.truth.dice)).toFixed(3);
-    const but = known ? ` (the model was trained on ${known} of them)` : "";
-    words.push(`mean Dice ${dice} over ${scored.length}${but}`);
-  }
+  if (alone) words.push(`${count(alone, "mask")} without image`);
+  const reviewed = done.filter((c) => c.derived.reviewed).length;
+  if (reviewed) words.push(`${reviewed} reviewed`);
+  // A phantom says nothing about patients.
+  const scored = done.filter((c) => c.derived.comparison);
+  words.push(...meanDice(scored.filter((c) => !c.phantom), ""),
+    ...meanDice(scored.filter((c) => c.phantom), "synthetic phantom"));
   if (done.length > 1) {
     words.push(`${duration(mean(done.map((c) => c.seconds)))} each`);
   }
-  by("progress").max = Math.max(1, cases.length);
+  by("progress").max = Math.max(1, images.length);
   by("progress").value = finished;
   by("progress").classList.toggle("finished", all);
   by("status").textContent = words.join(", ");
   by("download-all").disabled = !done.length;
   by("download-table").disabled = !finished;
+  by("download-labels").disabled = !done.some((c) => c.derived.reviewed && !c.phantom);
+}
+
+/** In words, in a list; nothing of no images. */
+function meanDice(scored, what) {
+  if (!scored.length) return [];
+  const known = scored.filter((c) => c.trainedOn).length;
+  const dice = (of) => mean(scored.map((c) => c.derived.comparison[of])).toFixed(3);
+  const was = scored.some((c) => c.derived.changed) ? ` (${dice("before")} before correction)` : "";
+  const but = known ? ` (the model was trained on ${known} of them)` : "";
+  const over = what ? count(scored.length, what) : scored.length;
+  return [`mean Dice ${dice("dice")}${was} over ${over}${but}`];
+}
+
+/** Have `action` called whenever another case is chosen. */
+export function onChoice(action) {
+  chosen = action;
 }
 
 /** Show a case in the viewer; null closes it. */
 export function choose(one) {
-  if (one !== session.chosen) resetView();
+  const another = one !== session.chosen;
+  if (another) resetZoom();
   session.chosen = one;
   for (const other of session.cases) {
     const current = other === one;
@@ -74,6 +98,7 @@ export function choose(one) {
   document.body.classList.toggle("started", started);
   by("worklist").hidden = by("viewer").hidden = !started;
   if (started) show();
+  if (another) chosen();
 }
 
 /** Scroll the list alone: `scrollIntoView` would move the page away from the picture. */
@@ -92,7 +117,7 @@ export function step(steps) {
 
 /** Sort the list as the person wants it; what has no Dice goes to the end. */
 export function sort() {
-  const dice = (one) => one.truth?.dice ?? 2;
+  const dice = (one) => one.derived?.comparison?.dice ?? 2;
   const orders = {
     added: () => 0,
     name: (a, b) => a.name.localeCompare(b.name, "en", { numeric: true }),
@@ -122,6 +147,9 @@ export function remove(some) {
   if (!session.cases.length) by("undo").focus();
 }
 
+/** All corrected cases that can still come back. */
+export const allCases = () => [...session.cases, ...(removed?.cases ?? [])];
+
 /** Put the last removal back; the caller lets the work go on. */
 export function undo() {
   if (!removed) return;
@@ -143,8 +171,9 @@ function showRemoved() {
   by("undo").hidden = !removed;
 }
 
-export function drawThumbnail(one, { width, height, grey }) {
-  const canvas = one.item.querySelector("canvas");
+export function drawThumbnail({ item, prediction, derived }) {
+  const { width, height, grey } = prediction;
+  const canvas = item.querySelector("canvas");
   const scale = Math.min(canvas.width / width, canvas.height / height);
   const context = canvas.getContext("2d");
   const place = [
@@ -155,36 +184,13 @@ export function drawThumbnail(one, { width, height, grey }) {
   context.fillStyle = "white";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(paint(grey, width, GREYS), ...place);
-  context.drawImage(paint(one.mask, width, MARKED), ...place);
+  context.drawImage(paint(derived.mask, width, MARKED), ...place);
 }
 
 /** Say which files were not taken; they are named as far as there is room. */
 export function showIgnored(names) {
   const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
   by("ignored").textContent = names.length
-    ? `Ignored, because they are no PNG files: ${names.slice(0, 3).join(", ")}${more}.`
+    ? `Ignored, because they are no PNG or ZIP files: ${names.slice(0, 3).join(", ")}${more}.`
     : "";
-}
-
-export async function downloadAll() {
-  const done = session.cases.filter((one) => one.state === "done");
-  save(await zip(done.map((one) => ({ name: `${stem(one.name)}_mask.png`, blob: one.png }))),
-    "masks.zip");
-}
-
-export function downloadTable() {
-  const { name, version, sha256 } = session.model;
-  const model = [name, version, sha256?.slice(0, 8)].filter(Boolean).join(" ");
-  const rows = session.cases.filter((one) => one.state === "done" || one.state === "failed");
-  save(csv([COLUMNS, ...rows.map((one) => row(one, model))]), "masks.csv");
-}
-
-function row(one, model) {
-  if (one.state === "failed") return [one.name, ...Array(COLUMNS.length - 2).fill(""), one.words];
-  const area = one.lesions.reduce((sum, lesion) => sum + lesion.area, 0);
-  const share = one.body ? (area / one.body).toFixed(6) : "";
-  const { dice, tp, fp, fn } = one.truth ?? {};
-  return [one.name, one.height, one.width, one.lesions.length, area, one.body, share,
-    dice?.toFixed(6), tp, fp, fn, Math.round(1000 * one.seconds), one.point, model,
-    one.trainedOn ? "yes" : "", one.warning, one.note];
 }
