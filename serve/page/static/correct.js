@@ -42,8 +42,11 @@ export function toggleLesion(one, at) {
   return true;
 }
 
+const whole = (reach) => Math.round(Math.min(LARGEST, Math.max(1, reach)));
+
 /** Add what belongs together around a pixel, as far as `reach` pixels away. */
 export function addRegion(one, at, reach = FIRST) {
+  reach = whole(reach);
   correct(one, grown(one, at, reach));
   if (one.history.done.at(-1)?.at !== at) {
     say("Nothing stands out here from what is around it. The brush marks it by hand.");
@@ -67,7 +70,7 @@ function grown(one, at, reach) {
 export function growTo(reach) {
   if (!growing) return;
   const { one, at } = growing;
-  reach = Math.round(Math.min(LARGEST, Math.max(1, reach)));
+  reach = whole(reach);
   if (reach === growing.extent) return;
   const last = one.history;
   one.history = edits.undo(last);

@@ -1,5 +1,5 @@
-// What people take away, all of it of the corrected masks: masks, pictures, a table, labels to train
-// with.
+// What people take away, all of it of the corrected masks: masks, pictures, a table, and labels to
+// train with.
 
 import { crc32 } from "./core/crc32.js";
 import { bytesOf, maskPng, withText } from "./core/png.js";

@@ -103,10 +103,12 @@ export function moved(event) {
     by("stage").scrollTop -= event.movementY;
   } else if (held.stroke) {
     for (const one of event.getCoalescedEvents?.() ?? [event]) strokeTo(placeOf(one));
-  } else if (held.lesion === null && event.pointerType !== "touch" && isGrowing()) {
+  } else if (held.lesion === null && event.pointerType !== "touch") {
+    if (Math.hypot(event.clientX - held.x, event.clientY - held.y) <= STILL) return;
     const { x, y } = placeOf(event);
-    const far = Math.hypot(event.clientX - held.x, event.clientY - held.y) > STILL;
-    if (far) growTo(Math.hypot(x - held.place.x, y - held.place.y));
+    const reach = Math.hypot(x - held.place.x, y - held.place.y);
+    if (isGrowing()) growTo(reach);
+    else addRegion(held.one, indexAt(held.place), reach); // nothing stood out so far
     showTool();
   }
 }

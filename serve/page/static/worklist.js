@@ -59,6 +59,7 @@ function showStatus() {
   if (done.length > 1) {
     words.push(`${duration(mean(done.map((c) => c.seconds)))} each`);
   }
+  by("cases").style.setProperty("--cases", session.cases.length);
   by("progress").max = Math.max(1, images.length);
   by("progress").value = finished;
   by("progress").classList.toggle("finished", all);
@@ -164,10 +165,9 @@ export function undo() {
 
 function showRemoved() {
   const words = by("removed").querySelector("span");
-  words.textContent = removed
-    ? `${removed.cases.length === 1 ? removed.cases[0].name : count(removed.cases.length, "image")}` +
-      " removed."
-    : "";
+  const [one, ...others] = removed?.cases ?? [];
+  const what = others.length ? count(others.length + 1, "image") : one?.name;
+  words.textContent = removed ? `${what} removed.` : "";
   by("undo").hidden = !removed;
 }
 
