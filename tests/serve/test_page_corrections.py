@@ -703,3 +703,112 @@ def test_nothing_is_cut_off_or_gone(page, tmp_path, width):
         )
         assert inner == 9
     assert page.fits()
+
+
+# The pure parts, alone
+
+
+def alone(page, script: str, *values):
+    """What `script` returns with E (edits.js), M (masks.js) and R (region.js) at hand."""
+    return page.driver.execute_async_script(
+        "const values = [...arguments], done = values.pop();"
+        "Promise.all(['edits', 'masks', 'region'].map(name => import(`./static/core/${name}.js`)))"
+        f".then(([E, M, R]) => done((() => {{ {script} }})()))",
+        *values,
+    )
+
+
+def test_edits_are_undone_and_done_again_in_their_order(page):
+    drawn = np.random.default_rng(0).random((12, 10)) < 0.3
+    script = """
+        const [mask, steps] = values, width = 10;
+        const prediction = {mask: Uint8Array.from(mask), width, probability: null, point: "a"};
+        const now = (h) => E.derive(prediction, h);
+        let history = E.EMPTY;
+        const masks = [[...now(history).mask]];
+        for (const [kind, at] of steps) {
+          const {states} = now(history);
+          const group = kind === "toggle" ? M.groupAt(states, width, at) : [at, at + 1];
+          const value = kind === "toggle" ? (states[at] === E.OUT ? E.MARKED : E.OUT)
+            : kind === "add" ? E.MARKED : E.OFF;
+          const made = E.edit(states, group, value, kind, "a");
+          if (!made) continue;
+          history = E.push(history, made);
+          masks.push([...now(history).mask]);
+        }
+        const back = [], forth = [];
+        const end = history;
+        for (let n = masks.length; n > 0; n--) {
+          back.push([...now(history).mask]);
+          history = E.undo(history);
+        }
+        for (let n = masks.length; n > 0; n--) {
+          forth.push([...now(history).mask]);
+          history = E.redo(history);
+        }
+        history = E.undoAll(end);
+        const start = [...now(history).mask];
+        for (let n = masks.length; n > 0; n--) history = E.redo(history);
+        return {masks, back, forth, start, again: [...now(history).mask],
+          untouched: [...prediction.mask]};
+    """
+    rng = np.random.default_rng(1)
+    steps = [
+        [["toggle", "add", "erase"][int(rng.integers(3))], int(rng.integers(118))]
+        for _ in range(60)
+    ]
+    found = alone(page, script, drawn.ravel().astype(int).tolist(), steps)
+    assert len(found["masks"]) > 30
+    assert found["back"] == found["masks"][::-1]
+    assert found["forth"] == found["masks"]
+    assert found["start"] == found["untouched"] == drawn.ravel().astype(int).tolist()
+    assert found["again"] == found["masks"][-1]
+
+
+def test_loaded_mask_is_the_mask_whatever_was_there(page):
+    rng = np.random.default_rng(2)
+    drawn, mask, drawn_by_hand = (rng.random((3, 120)) < 0.3).astype(int).tolist()
+    script = """
+        const [drawn, mask, hand] = values.map(v => Uint8Array.from(v));
+        const prediction = {mask: drawn, width: 10, probability: null, point: null};
+        let history = E.push(E.EMPTY, E.edit(drawn, E.marked(hand), E.MARKED, "brush", null));
+        const {states} = E.derive(prediction, history);
+        history = E.push(history, E.loaded(prediction, states, mask, true));
+        const end = E.derive(prediction, history);
+        return [[...end.mask], end.reviewed, end.removed,
+          M.lesions(drawn, 10, mask).filter(l => !l.met).length];
+    """
+    found, reviewed, removed, unmet = alone(page, script, drawn, mask, drawn_by_hand)
+    assert found == mask
+    assert reviewed
+    assert removed == unmet
+
+
+def test_region_stays_in_its_extent_and_out_of_what_is_marked(page):
+    rows, columns = np.ogrid[:60, :60]
+    grey = np.full((60, 60), 220.0)
+    for row, column in ((20, 20), (20, 26), (59, 0)):
+        grey -= 150 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 8)
+    grey = grey.clip(0, 255).astype(np.uint8)
+    marked = (columns > 23) & (rows < 40) & (rows > 0)
+    script = """
+        const [grey, marked, at, extent] = values;
+        return R.region({grey: Uint8Array.from(grey), probability: null, width: 60}, at, extent,
+          Uint8Array.from(marked));
+    """
+
+    def region(at: int, extent: int) -> np.ndarray:
+        found = np.zeros(3600, bool)
+        found[alone(page, script, grey.ravel().tolist(), marked.ravel().astype(int).tolist(), at,
+                    extent)] = True  # fmt: skip
+        return found.reshape(60, 60)
+
+    first = region(20 * 60 + 20, 6)
+    assert 9 <= first.sum() <= 60
+    assert first[20, 20]
+    assert not (first & marked).any()
+    assert ((rows - 20) ** 2 + (columns - 20) ** 2 <= 36)[first].all()
+    assert not (region(20 * 60 + 20, 2) & ~((rows - 20) ** 2 + (columns - 20) ** 2 <= 4)).any()
+    corner = region(59 * 60, 6)
+    assert corner[59, 0]
+    assert not corner[:, 30:].any()  # rows do not run into each other

@@ -59,10 +59,8 @@ export function addRegion(one, at, reach = FIRST) {
 /** The edit that adds a region; null if there is none. */
 function grown(one, at, reach) {
   const { prediction, derived } = one;
-  const { states } = derived;
-  const marked = states.map((state) => (state === edits.MARKED ? 1 : 0));
-  const found = region(prediction, at, reach, marked);
-  const made = edits.edit(states, found, edits.MARKED, "add", prediction.point);
+  const found = region(prediction, at, reach, derived.mask);
+  const made = edits.edit(derived.states, found, edits.MARKED, "add", prediction.point);
   return made && { ...made, at };
 }
 

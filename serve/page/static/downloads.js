@@ -113,9 +113,8 @@ function row(one, model) {
   if (one.state === "failed") {
     return COLUMNS.map((column) => ({ image: one.name, fault: one.words })[column]);
   }
-  const { mask, count, comparison, reviewed, removed, added } = one.derived;
+  const { area, count, comparison, reviewed, removed, added } = one.derived;
   const { width, height, point } = one.prediction;
-  const area = mask.reduce((sum, value) => sum + value, 0);
   const share = one.body ? (area / one.body).toFixed(6) : "";
   const { dice, tp, fp, fn } = comparison ?? {};
   return [one.name, height, width, count, area, one.body, share, dice?.toFixed(6), tp, fp, fn,

@@ -4,7 +4,7 @@ import { by, count, duration, element, session } from "./session.js";
 
 export function showFacts(one) {
   const { derived } = one;
-  const area = derived.mask.reduce((sum, value) => sum + value, 0);
+  const { area } = derived;
   const { name, version, sha256 } = session.model;
   const counted = [["lesions", "Lesions", derived.count, correction(derived)]];
   const facts = [

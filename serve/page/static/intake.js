@@ -2,7 +2,7 @@
 
 import { bytesOf, textOf } from "./core/png.js";
 import { unzip } from "./core/zip.js";
-import { LABELS, SOFTWARE } from "./downloads.js";
+import { imageCrc, LABELS, SOFTWARE } from "./downloads.js";
 import { by, imagesOf, isImage, session, stem } from "./session.js";
 import { followPicture, giveMask, giveTruth, work } from "./work.js";
 import { changed, choose, list, showIgnored, sort } from "./worklist.js";
@@ -86,7 +86,9 @@ async function sorted(file) {
 /** The image of a truth or mask; several may have one name, and each gets one mask. */
 function imageOf({ images: names, text }) {
   const named = session.cases.filter((c) => isImage(c) && names.includes(stem(c.name)));
-  return text ? named.find((c) => !c.earlier) ?? named.at(-1) : named.at(-1);
+  if (!text) return named.at(-1);
+  const same = (c) => c.prediction && imageCrc(c.prediction) === text["Image CRC-32"];
+  return named.find(same) ?? named.find((c) => !c.earlier) ?? named.at(-1);
 }
 
 function give(image, { file, text }) {

@@ -1,8 +1,8 @@
 // The chosen image: picture and overlay.
 
 import { LEAST, PROBABILITIES, viridis } from "./core/colours.js";
-import { MARKED, OFF, OUT } from "./core/edits.js";
-import { FN, FP, outline, TP } from "./core/masks.js";
+import { OUT } from "./core/edits.js";
+import { FN, FP, outline, recoloured, TP } from "./core/masks.js";
 import { showFacts, showNotes, showTrust } from "./facts.js";
 import { compared, showLabels, showLesions, WORDS } from "./lesions.js";
 import { GREYS, MASK, paint } from "./paint.js";
@@ -105,7 +105,7 @@ export function showOverlay() {
 }
 
 function legendOf(one) {
-  const { states, mask } = one.derived, drawnMask = one.prediction.mask;
+  const { mask } = one.derived, drawnMask = one.prediction.mask;
   const entries = [];
   const view = viewOf(one);
   if (view === "probability") {
@@ -114,11 +114,11 @@ function legendOf(one) {
     for (const kind of [TP, FP, FN]) entries.push(entry(COLOURS[kind], WORDS[kind]));
   } else {
     entries.push(entry(MASK, "marked by the model"));
-    if (states !== drawnMask && mask.some((value, i) => value && !drawnMask[i])) {
+    if (one.derived.changed && mask.some((value, i) => value && !drawnMask[i])) {
       entries.push(entry(ADDED_COLOUR, "added by you"));
     }
   }
-  if (one.derived.lesions.some(({ value }) => value === OUT)) {
+  if (anyOut(one)) {
     entries.push(entry(OUT_COLOUR, "taken out"));
   }
   return entries;
@@ -158,17 +158,16 @@ export function overlayOf(one, taken = true) {
   } else if (compared(one)) {
     canvas = paint(one.derived.comparison.kinds, width, PALETTE);
   } else {
-    const kinds = mask.map((value, i) => (value ? (model[i] ? MODEL : ADDED) : 0));
-    canvas = paint(view === "outline" ? outlineOf(mask, kinds, width) : kinds, width, PALETTE);
+    // Where what the model marked meets what was added is no edge.
+    const kinds = view === "outline" ? outline(mask, width) : mask.slice();
+    for (let i = 0; i < kinds.length; i++) if (kinds[i]) kinds[i] = model[i] ? MODEL : ADDED;
+    canvas = paint(kinds, width, PALETTE);
   }
-  if (taken && one.derived.lesions.some(({ value }) => value === OUT)) {
-    const out = states.map((state) => (state === OUT ? TAKEN : OFF));
+  if (taken && anyOut(one)) {
+    const out = recoloured(states, [0, 0, TAKEN]);
     canvas.getContext("2d").drawImage(paint(outline(out, width), width, PALETTE), 0, 0);
   }
   return canvas;
 }
 
-/** The outline of the mask in the colours of `kinds`; where model and person meet is no edge. */
-function outlineOf(mask, kinds, width) {
-  return outline(mask, width).map((value, i) => (value === MARKED ? kinds[i] : OFF));
-}
+const anyOut = (one) => one.derived.lesions.some(({ value }) => value === OUT);

@@ -1,10 +1,10 @@
 // Images are asked about two at a time, once it is known how; truths are read.
 
+import { derive, loaded, push } from "./core/edits.js";
 import { bodyArea } from "./core/masks.js";
 import { readGrey } from "./core/png.js";
-import { imageCrc } from "./downloads.js";
-import { loaded, push } from "./core/edits.js";
 import { refresh } from "./correct.js";
+import { imageCrc } from "./downloads.js";
 import * as server from "./server.js";
 import { by, session } from "./session.js";
 import { changed } from "./worklist.js";
@@ -153,7 +153,8 @@ async function useMask(one) {
     }
     const mask = file ? (await readGrey(file)).grey : new Uint8Array(prediction.mask.length);
     if (mask.length !== prediction.mask.length) throw new Error("It has another size.");
-    one.history = push(one.history, loaded(prediction, mask, prediction.point, reviewed));
+    const { states } = derive(prediction, one.history);
+    one.history = push(one.history, loaded(prediction, states, mask, reviewed));
     one.savedEdit = one.history.done.at(-1);
   } catch (error) {
     const why = /^It /.test(error.message) ? error.message : "This browser cannot read it.";

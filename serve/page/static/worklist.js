@@ -171,20 +171,25 @@ function showRemoved() {
   by("undo").hidden = !removed;
 }
 
-export function drawThumbnail({ item, prediction, derived }) {
-  const { width, height, grey } = prediction;
-  const canvas = item.querySelector("canvas");
+export function drawThumbnail(one) {
+  const { width, height, grey } = one.prediction;
+  const canvas = one.item.querySelector("canvas");
   const scale = Math.min(canvas.width / width, canvas.height / height);
-  const context = canvas.getContext("2d");
   const place = [
     (canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2,
     width * scale, height * scale,
   ];
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(paint(grey, width, GREYS), ...place);
-  context.drawImage(paint(derived.mask, width, MARKED), ...place);
+  if (!one.thumbnail) { // the image alone, which stays
+    one.thumbnail = new OffscreenCanvas(canvas.width, canvas.height);
+    const context = one.thumbnail.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.fillStyle = "white";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(paint(grey, width, GREYS), ...place);
+  }
+  const context = canvas.getContext("2d");
+  context.drawImage(one.thumbnail, 0, 0);
+  context.drawImage(paint(one.derived.mask, width, MARKED), ...place);
 }
 
 /** Say which files were not taken; they are named as far as there is room. */

@@ -5,7 +5,7 @@
 // `before` and `after` are the states of these pixels; `point` is the operating point at which it
 // was made; `reviewed` is whether it says that the image was reviewed, null if it says nothing.
 
-import { compare, groupAt, lesions } from "./masks.js";
+import { compare, groupAt, lesions, recoloured } from "./masks.js";
 
 // What a pixel is: not marked, marked, or taken out and shown as an outline.
 export const OFF = 0, MARKED = 1, OUT = 2;
@@ -27,17 +27,17 @@ export function healthy(states, point) {
   return edit(states, marked(states), OUT, "healthy", point, true);
 }
 
-/** The edit that makes of a prediction the `mask` (uint8 H*W, not 0 = marked) that a person made
+/** The edit that makes of `states` the `mask` (uint8 H*W, not 0 = marked) that a person made
  *  earlier. All that either marks is decided, so that it also holds at other operating points. */
-export function loaded(prediction, mask, point, reviewed) {
-  const { mask: drawn, width } = prediction;
-  const after = Uint8Array.from(drawn, (value, i) => (mask[i] ? MARKED : OFF));
+export function loaded({ mask: drawn, width, point }, states, mask, reviewed) {
+  const after = mask.map((value) => (value ? MARKED : OFF));
   for (const lesion of lesions(drawn, width, mask)) {
     if (!lesion.met) for (const i of groupAt(drawn, width, lesion.start)) after[i] = OUT;
   }
-  const indexes = Uint32Array.from(marked(drawn.map((value, i) => (value || mask[i] ? 1 : 0))));
+  const decided = states.map((state, i) => (state || drawn[i] || mask[i] ? MARKED : OFF));
+  const indexes = Uint32Array.from(marked(decided));
   const at = (values) => Uint8Array.from(indexes, (i) => values[i]);
-  return { indexes, before: at(drawn), after: at(after), kind: "loaded", point, reviewed };
+  return { indexes, before: at(states), after: at(after), kind: "loaded", point, reviewed };
 }
 
 /** Indexes of the pixels that are MARKED. */
@@ -110,6 +110,11 @@ function contradictions({ mask, width, point }, states, edits) {
   return any ? found : null;
 }
 
+function differ(some, others) {
+  for (let i = 0; i < some.length; i++) if (some[i] !== others[i]) return true;
+  return false;
+}
+
 /** How many groups of `mask` have no pixel in `other`. */
 function unmet(mask, width, other) {
   return lesions(mask, width, other).filter(({ met }) => !met).length;
@@ -121,15 +126,15 @@ function unmet(mask, width, other) {
  *  truth: uint8 H*W, not 0 = tumour, or null.
  *
  *  Returns states: uint8 H*W; mask: of 0 and 1; lesions: as in masks.js, marked and taken out, with
- *  `contradicts`; count: of those that are marked; missed: lesions of the truth that are not met;
+ *  `contradicts`; count, area: of those that are marked; missed: lesions of the truth that are not met;
  *  comparison: of mask and truth, with `before`: the Dice of the prediction, or null; changed:
  *  whether the mask is not the model's; reviewed: whether somebody said so at this operating point;
  *  removed, added: lesions of the model's without a pixel in this mask, and the other way round. */
 export function derive(prediction, { done }, truth = null) {
   const { mask: drawn, width, probability, point } = prediction;
   const states = apply(drawn, done);
-  const mask = states === drawn ? drawn : states.map((state) => (state === MARKED ? 1 : 0));
-  const changed = mask !== drawn && mask.some((value, i) => value !== drawn[i]);
+  const mask = states === drawn ? drawn : recoloured(states, [0, 1]);
+  const changed = differ(mask, drawn);
   const odd = contradictions(prediction, states, done);
   const all = lesions(states, width, truth, probability);
   for (const lesion of all) {
@@ -139,11 +144,13 @@ export function derive(prediction, { done }, truth = null) {
   const comparison = truth && compare(mask, truth);
   if (comparison) comparison.before = changed ? compare(drawn, truth).dice : comparison.dice;
   const review = done.findLast(({ reviewed }) => reviewed !== null);
+  const standing = all.filter(({ value }) => value === MARKED);
   return {
     states,
     mask,
     lesions: all,
-    count: all.filter(({ value }) => value === MARKED).length,
+    count: standing.length,
+    area: standing.reduce((sum, lesion) => sum + lesion.area, 0),
     missed: truth ? lesions(truth, width, mask, probability).filter(({ met }) => !met) : [],
     comparison,
     changed,
