@@ -1,11 +1,15 @@
 // What is added to a mask by a click: the pixels around a point that belong together.
+//
+// The numbers were chosen on missed lesions of out-of-fold masks, one click at the hottest pixel of
+// each. Extents of 4 to 8 and shares of 0.15 to 0.4 differ by less than 0.003 of Dice; a disc is as
+// good where the click is exact, and worse where it is two pixels beside.
 
 // The first extent, in pixels from the point: missed lesions are small.
-export const FIRST = 6;
+export const FIRST = 5;
 export const LARGEST = 60;
 
 const SNAP = 2; // pixels: a hand is not as exact as a lesion is small
-const SHARE = 0.4; // of the contrast between the point and what surrounds it
+const SHARE = 0.25; // of the contrast between the point and what surrounds it
 const RING = 3; // pixels: how wide is what surrounds it
 const LEAST_CONTRAST = 10; // grey values; noise has less
 
