@@ -52,7 +52,7 @@ def _network(seed: int) -> UNet:
 @pytest.mark.parametrize("size", [(426, 400), (461, 333), (131, 67)])
 def test_logits_lie_over_their_image(size):
     image = _blob(*size, row=size[0] - 30, column=size[1] - 25)
-    seen = full_resolution(Halved(), image)
+    seen = full_resolution([Halved()], image)
     assert seen.shape == image.shape
     assert (seen - image).abs().max() < 0.02
 
@@ -74,6 +74,15 @@ def test_the_mean_of_all_networks_counts():
     assert not torch.allclose(one, three, atol=0.1)
 
 
+def test_with_one_view_every_other_network_sees_the_mirror_image(monkeypatch):
+    monkeypatch.setattr(segmentation, "with_detail", lambda logits, body: logits)
+    body = torch.rand(1, 1, 64, 64)
+    three = Segmentation([Lopsided(), Lopsided(), Halved(0.0)], UPRIGHT, one_view=True)
+    assert [len(of) for of in three.views] == [2, 1]
+    image, mirror = full_resolution([Lopsided()], body), full_resolution([Lopsided()], body).flip(3)
+    assert torch.allclose(three.logits(body), (image + mirror) / 3, atol=1e-5)
+
+
 def test_the_mirror_image_counts_as_much_as_the_image(monkeypatch):
     monkeypatch.setattr(segmentation, "with_detail", lambda logits, body: logits)
     body = torch.rand(1, 1, 64, 64)
@@ -85,7 +94,8 @@ def test_the_mirror_image_counts_as_much_as_the_image(monkeypatch):
 def test_detail_is_added_to_the_logits():
     body = _blob(96, 80, 40, 40)
     seen = Segmentation([Halved()], UPRIGHT, by_slices=False).logits(body)
-    plain = (full_resolution(Halved(), body) + full_resolution(Halved(), body.flip(3)).flip(3)) / 2
+    views = (full_resolution([Halved()], view) for view in (body, body.flip(3)))
+    plain = (next(views) + next(views).flip(3)) / 2
     assert torch.allclose(seen, detail.with_detail(plain, body), atol=1e-5)
     assert (seen - plain).abs().max() > 0.05
 
@@ -98,9 +108,10 @@ def test_the_rows_of_a_slice_are_averaged_where_labels_were_drawn_so(by_slices):
 
 
 def test_a_vertically_flipped_body_gets_the_flipped_logits_and_air_none():
-    image = torch.zeros(1, 1, 426, 200)
-    image[:, :, 40:130, 60:140] = torch.rand(90, 80, generator=torch.Generator().manual_seed(0))
-    image[:, :, 300:380, 80:120] = 0.1
+    image = torch.zeros(1, 1, 426, 200, dtype=torch.uint8)
+    noise = torch.Generator().manual_seed(0)
+    image[:, :, 40:130, 60:140] = torch.randint(256, (90, 80), generator=noise).byte()
+    image[:, :, 300:380, 80:120] = 25
     both = Segmentation([Halved()], UPRIGHT)
     seen = both(image)
     assert torch.equal(both(image.flip(2)).flip(2), seen)
@@ -110,9 +121,9 @@ def test_a_vertically_flipped_body_gets_the_flipped_logits_and_air_none():
 
 
 def test_impulse_noise_is_removed_before_the_network_sees_the_image():
-    image = torch.full((1, 1, 90, 60), 0.4)
+    image = torch.full((1, 1, 90, 60), 100, dtype=torch.uint8)
     noisy = image.clone()
-    noisy[0, 0, 30, 30] = 1.0
+    noisy[0, 0, 30, 30] = 255
     both = Segmentation([Halved()], UPRIGHT)
     assert torch.equal(both(noisy), both(image))
 
