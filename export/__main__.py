@@ -63,13 +63,14 @@ def _run(arguments: argparse.Namespace) -> int:
     cases = dataset.load(arguments.data) if arguments.data else []
     points = describe.operating_points(arguments.operating_points, members, cases)
     name = points.choose(arguments.operating_point)
-    point = points.table[name]
+    point = points.named(name)
 
     # One network is what its out-of-fold figures are of; several average their luck.
     one_view = len(members) > 1
     segmentation = ensemble([member.weights for member in members], one_view)
-    print(f"networks: {len(members)}, passes: {len(segmentation.passes)}; operating point {name}")
-    module = graph.PixelsToMask(segmentation, points.calibration, point).eval()
+    passes = sum(map(len, segmentation.views))
+    print(f"networks: {len(members)}, passes: {passes}; operating point {name}")
+    module = graph.PixelsToMask(segmentation, points.calibration).eval()
     # Deprecations within the exporter are no news to who exports.
     warnings.filterwarnings("ignore", module="torch|onnxscript|copyreg")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -79,18 +80,16 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"traced; INT8 ranges are measured on {source}", flush=True)
     quantised = int8.quantise(plain, images)
     both = [graph.finish(model, point, {}) for model in (plain, quantised)]
-    rows = check.compare(module, *both)
+    rows = check.compare(module, point, *both)
     print(*rows, sep="\n")
     check.judge(rows)
-    metadata = describe.metadata(members, points, name, source)
+    metadata = describe.metadata(members, passes, points, name, source)
     if cases:
         agreement = check.on_patients(*both, cases)
         print(f"Dice {agreement}")
         metadata["int8_agreement"] = agreement
     # A server tries the phantom when it starts.
-    canary, _ = check.run(
-        check.open_session(both[1]), phantom()[0]
-    )  # which a server tries at start
+    canary, _ = check.run(check.open_session(both[1]), phantom()[0])
     metadata["canary_tumour_pixels"] = str(np.count_nonzero(canary))
     content = graph.finish(quantised, point, metadata).SerializeToString()
     digest = hashlib.sha256(content).hexdigest()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 
 from export.graph import INPUT, OUTPUTS, ExportError, PixelsToMask
 from train.dataset import Case
+from train.operating_point import OperatingPoint
 from tumour_segmenter import contract
 from tumour_segmenter.folders import counted
 from tumour_segmenter.phantom import phantom
@@ -64,14 +64,16 @@ class Row:
         return f"{size}, {flipped}, {levels}; {eight}"
 
 
-def compare(module: PixelsToMask, float32: onnx.ModelProto, int8: onnx.ModelProto) -> list[Row]:
-    """Run all three on a phantom of each size. Raises ExportError where a mask has no such form."""
+def compare(
+    module: PixelsToMask, point: OperatingPoint, float32: onnx.ModelProto, int8: onnx.ModelProto
+) -> list[Row]:
+    """Run all three on a phantom of each size; point: the default of the files. Raises ExportError
+    where a mask has no such form."""
     sessions = [open_session(model) for model in (float32, int8)]
     rows = []
     for height, width in SIZES:
         pixels, _ = phantom(height, width)
-        with torch.no_grad():
-            expected = [output.numpy() for output in module(torch.from_numpy(pixels))]
+        expected = module.of_image(pixels, point)
         given = [run(session, pixels) for session in sessions]
         for name, output in [pair for of in given for pair in zip(OUTPUTS, of, strict=True)]:
             if output.shape != pixels.shape or output.dtype != np.uint8:
@@ -103,6 +105,12 @@ def judge(rows: Sequence[Row]) -> None:
                 f"and onnxruntime differ, at most {r.allowed} may; use the versions of "
                 "requirements-train.txt, and train again if the weights are not of this version"
             )
+        if r.levels > MOST_LEVELS:
+            raise ExportError(
+                f"in the phantom of {r.height}×{r.width} pixels probabilities of torch and "
+                f"onnxruntime differ by {r.levels} of 255, at most {MOST_LEVELS} may; use the "
+                "versions of requirements-train.txt"
+            )
     compared = [r.agreement for r in rows if r.agreement is not None]
     if not compared:
         most = max(r.tumour for r in rows)
@@ -111,6 +119,13 @@ def judge(rows: Sequence[Row]) -> None:
             "needed to compare anything; train longer, or give operating points fitted on it"
         )
     _judge_agreement(float(np.mean(compared)), counted(len(compared), "phantom"))
+    marked = [r.off for r in rows if r.agreement is not None]
+    if (off := float(np.mean(marked))) > MOST_OFF:
+        raise ExportError(
+            f"the probabilities of float32 and INT8 differ by {off:.3f} on "
+            f"{counted(len(marked), 'phantom')}, at most {MOST_OFF} may; train longer, or give "
+            "--data with more images, on which the INT8 ranges are measured"
+        )
 
 
 def on_patients(float32: onnx.ModelProto, int8: onnx.ModelProto, cases: Sequence[Case]) -> str:

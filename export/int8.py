@@ -15,8 +15,9 @@ import onnx
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from export.graph import FACTOR, INPUT, MINIMUM
+from export.graph import INPUT
 from train.dataset import Case
+from train.operating_point import OperatingPoint
 from tumour_segmenter.phantom import phantom
 
 QUANTISED = ("Conv", "Add", "Concat", "Resize", "Clip")
@@ -29,7 +30,7 @@ IMAGES = 48  # that ranges are measured on
 
 class _Feeds(quantization.CalibrationDataReader):
     def __init__(self, images: Sequence[np.ndarray]):
-        point = {MINIMUM: np.array(0, np.float32), FACTOR: np.array(1, np.float32)}
+        point = {name: np.array(of, np.float32) for name, of in vars(OperatingPoint()).items()}
         self._feeds = ({INPUT: pixels, **point} for pixels in images)
 
     def get_next(self) -> dict | None:

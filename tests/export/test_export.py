@@ -21,23 +21,31 @@ from train import dataset, detail, weights
 from train.canonical import Upright, learn_upright
 from train.members import load_members
 from train.network import UNet
-from train.operating_point import Calibration
+from train.operating_point import Calibration, OperatingPoint, mask
 from train.segmentation import ensemble
 from tumour_segmenter.contract import dice
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import open_model
 
+
+def _figures(minimum: float, factor: float, dice: float, error: float) -> dict[str, float]:
+    names = ("minimum_probability", "threshold_factor", "dice", "dice_standard_error")
+    return dict(zip(names, (minimum, factor, dice, error), strict=True))
+
+
 POINTS = {
     "operating_point": "balanced",
     "calibration": {"slope": 20.0},
     "operating_points": {
-        "sensitive": {"minimum_probability": 0.0, "dice": 0.5, "dice_standard_error": 0.1},
-        "balanced": {"minimum_probability": 0.01, "dice": 0.4, "dice_standard_error": 0.2},
-        "all empty": {"minimum_probability": 1.0, "dice": 0.0, "dice_standard_error": 0.0},
+        "sensitive": _figures(0.0, 0.5, 0.5, 0.1),
+        "balanced": _figures(0.01, 1.0, 0.4, 0.2),
+        "all empty": _figures(1.0, 1.0, 0.0, 0.0),
     },
+    "data_fingerprint": "abc",
     "figures": {"patients": 10},
     "dice_by_fold": {"1": [0.3, 0.02, 2]},
 }
+POINT = OperatingPoint(0.01)
 
 
 def _network(seed: int) -> UNet:
@@ -71,7 +79,8 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     for fold in (0, 1):
         _save(folder / f"weights/fold-{fold}.safetensors", _network(fold), fold, ["a", f"b{fold}"])
-    (folder / "points.json").write_text(json.dumps(POINTS))
+    members = [member.identity for member in load_members([folder / "weights"])]
+    (folder / "points.json").write_text(json.dumps(POINTS | {"members": members}))
     return folder
 
 
@@ -92,18 +101,22 @@ def exported(folder) -> Path:
 @pytest.fixture(scope="module")
 def module(folder) -> graph.PixelsToMask:
     members = load_members([folder / "weights"])
-    segmentation = ensemble([member.weights for member in members])
-    return graph.PixelsToMask(segmentation, Calibration(20.0), 0.01).eval()
+    segmentation = ensemble([member.weights for member in members], one_view=True)
+    return graph.PixelsToMask(segmentation, Calibration(20.0)).eval()
 
 
 @pytest.fixture
 def quick(monkeypatch, exported):
-    """Skip tracing and quantising: give the file that was exported before, without its default."""
+    """Skip tracing and quantising: give the file that was exported before, without its defaults,
+    and check it on two phantoms."""
     model = onnx.load(exported)
-    del model.graph.initializer[-1]
+    del model.graph.initializer[-2:]
+    monkeypatch.setattr(check, "SIZES", ((1, 1), (300, 200)))
     monkeypatch.setattr(graph, "to_onnx", lambda _: model)
     monkeypatch.setattr(int8, "quantise", lambda *_: model)
-    monkeypatch.setattr(check, "MOST_FLIPPED", 1.0)  # it is INT8, and of other weights
+    # It is INT8, and of other weights.
+    monkeypatch.setattr(check, "MOST_FLIPPED", 1.0)
+    monkeypatch.setattr(check, "MOST_LEVELS", 255)
     return model
 
 
@@ -111,19 +124,31 @@ def test_the_file_gives_the_mask_of_the_networks(exported, module):
     segmenter = open_model(exported)
     for size in ((426, 400), (300, 217)):
         pixels, _ = phantom(*size, seed=5)
-        with torch.no_grad():
-            expected = module(torch.from_numpy(pixels)).numpy()
-        assert 100 < np.count_nonzero(expected) < pixels.size * 0.9
-        assert dice(expected, segmenter(pixels)) > 0.95
+        mask, probability = module.of_image(pixels, POINT)
+        assert 100 < np.count_nonzero(mask) < pixels.size * 0.9
+        found = segmenter.run(pixels, probability=True)
+        assert dice(mask, found.mask) > 0.95
+        assert np.abs(probability.astype(int) - found.probability).mean() < 3
+        assert probability.max() > 200
 
 
 def test_the_ensemble_is_no_single_member(folder, exported):
     pixels, _ = phantom(426, 400, seed=5)
     mask = open_model(exported)(pixels)
     for member in load_members([folder / "weights"]):
-        alone = graph.PixelsToMask(ensemble([member.weights]), Calibration(20.0), 0.01).eval()
-        with torch.no_grad():
-            assert dice(alone(torch.from_numpy(pixels)).numpy(), mask) < 0.95
+        alone = graph.PixelsToMask(ensemble([member.weights]), Calibration(20.0)).eval()
+        assert dice(alone.of_image(pixels, POINT)[0], mask) < 0.95
+
+
+def test_the_second_network_sees_the_mirror_image(folder, module):
+    pixels, _ = phantom(300, 200, seed=5)
+    first, second = load_members([folder / "weights"])
+    other = ensemble([second.weights, first.weights], one_view=True)
+    swapped = graph.PixelsToMask(other, Calibration(20.0)).eval()
+    mirrored = swapped.of_image(np.ascontiguousarray(pixels[:, ::-1]), POINT)[1][:, ::-1]
+    straight = module.of_image(pixels, POINT)[1]
+    assert np.abs(mirrored.astype(int) - straight).max() <= 1
+    assert np.abs(swapped.of_image(pixels, POINT)[1].astype(int) - straight).max() > 1
 
 
 def test_any_size_is_taken(exported):
@@ -161,13 +186,12 @@ def test_an_operating_point_can_be_asked_for(exported):
 
 
 @pytest.mark.parametrize(("minimum", "marked"), [(0.0, 99), (0.5, 0), (0.01, 0)])
-def test_too_few_pixels_above_the_minimum_probability_are_not_drawn(module, minimum, marked):
-    flipped, logits = torch.zeros(1, 1, 1, 1, dtype=torch.bool), torch.full((1, 1, 40, 50), -6.0)
+def test_too_few_pixels_above_the_minimum_probability_are_not_drawn(minimum, marked):
+    logits, numbers = torch.full((40, 50), -6.0), (torch.tensor(minimum), 1.0)
     logits.view(-1)[:99] = 3
-    minimum = torch.tensor(minimum)
-    assert np.count_nonzero(module.decide(logits, flipped, minimum)) == marked
+    assert int(mask(logits, Calibration(20.0), *numbers).sum()) == marked
     logits.view(-1)[99] = 3
-    assert np.count_nonzero(module.decide(logits, flipped, minimum)) == 100
+    assert int(mask(logits, Calibration(20.0), *numbers).sum()) == 100
 
 
 def test_the_file_names_what_made_it(exported, folder):
@@ -175,6 +199,7 @@ def test_the_file_names_what_made_it(exported, folder):
     metadata = segmenter.metadata
     assert segmenter.trained_on == ["a", "b0", "b1"]
     assert metadata["name"] == "efficientnet-lite0-unet-x2-int8"
+    assert metadata["passes"] == "2: each network sees image or mirror image"
     assert metadata["training_commit"] == "commit-0, commit-1"
     assert metadata["data_fingerprint"] == "abc"
     assert json.loads(metadata["calibration"])["slope"] == 20.0
@@ -232,16 +257,18 @@ def test_another_operating_point_brings_its_own_figures(folder, quick, tmp_path)
     segmenter = open_model(out)
     assert segmenter.metadata["operating_point"] == "sensitive"
     assert segmenter.metadata["dice"].startswith("0.5000 ± 0.1000 at sensitive")
-    minimum = onnx.numpy_helper.to_array(onnx.load(out).graph.initializer[-1])
-    assert minimum == 0
+    numbers = onnx.load(out).graph.initializer[-2:]
+    assert [onnx.numpy_helper.to_array(number) for number in numbers] == [0, 1]
 
 
 def test_int8_ranges_come_from_training_images_where_there_are_data(folder, quick, tmp_path):
     data = draw_data(tmp_path / "data", patients=10, controls=2)
     seen = [case.hash for case in dataset.load(data)[:3]]
     one = _save(tmp_path / "w.safetensors", _network(0), 0, seen)
+    (identity,) = (member.identity for member in load_members([one]))
+    (tmp_path / "points.json").write_text(json.dumps(POINTS | {"members": [identity]}))
     out = tmp_path / "model.onnx"
-    points = ["--operating-points", str(folder / "points.json"), "--data", str(data)]
+    points = ["--operating-points", str(tmp_path / "points.json"), "--data", str(data)]
     assert export.main(["--weights", str(one), *points, "--out", str(out)]) == 0
     metadata = open_model(out).metadata
     assert metadata["int8_ranges"] == "3 training images"
@@ -288,6 +315,23 @@ def test_operating_points_that_make_no_sense_are_refused(folder, tmp_path, conte
     assert export.main(["--weights", str(folder / "weights"), *points, "--out", str(out)]) == 2
     assert f"error: {tmp_path / 'points.json'}: is not what" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_operating_points_of_other_networks_or_data_are_refused(folder, tmp_path, capsys):
+    points, out = tmp_path / "points.json", tmp_path / "model.onnx"
+    own, other = (member.identity for member in load_members([folder / "weights"]))
+    start = ["--weights", str(folder / "weights/fold-0.safetensors"), "--out", str(out)]
+
+    def refused(**changed: object) -> str:
+        points.write_text(json.dumps(POINTS | {"members": [own, other]} | changed))
+        assert export.main([*start, "--operating-points", str(points)]) == 2
+        return capsys.readouterr().err
+
+    assert "fold-0.safetensors, fold 0, is not among its networks" in refused(members=[other])
+    assert "measured on data def, and fold-0.safetensors was" in refused(data_fingerprint="def")
+    again = other | {"fold": 0, "file": "fold-0-seed-1.safetensors"}
+    assert "averages fold-0-seed-1.safetensors with" in refused(members=[own, again])
+    assert list(tmp_path.iterdir()) == [points]
 
 
 def test_bad_usage_is_one_line(folder, tmp_path, capsys):
@@ -356,7 +400,7 @@ def test_file_and_checksum_are_renamed_at_once(folder, quick, tmp_path, monkeypa
     assert open_model(tmp_path / "model.onnx")
 
 
-GOOD = check.Row(426, 400, 1000, 0, 0.99)
+GOOD = check.Row(426, 400, 1000, flipped=0, levels=0, agreement=0.99, off=0.01)
 
 
 @pytest.mark.parametrize(
@@ -366,6 +410,8 @@ GOOD = check.Row(426, 400, 1000, 0, 0.99)
         ([replace(GOOD, height=1, width=1, flipped=2)], "2 mask pixels .* at most 1 may"),
         ([GOOD, replace(GOOD, agreement=0.94)], "0.9650 on 2 phantoms, at least 0.97"),
         ([replace(GOOD, tumour=49, agreement=None)], "at most 49 pixels of a phantom, at least 50"),
+        ([replace(GOOD, levels=2)], "differ by 2 of 255, at most 1 may"),
+        ([GOOD, replace(GOOD, off=0.11)], "differ by 0.060 on 2 phantoms, at most 0.05"),
     ],
 )
 def test_a_failed_check_names_number_and_limit(rows, message):
@@ -375,7 +421,7 @@ def test_a_failed_check_names_number_and_limit(rows, message):
 
 def test_what_is_within_the_limits_passes():
     good = replace(GOOD, flipped=17, agreement=0.97)
-    check.judge([good, check.Row(1, 1, 0, 1, None)])
+    check.judge([good, replace(GOOD, height=1, width=1, tumour=0, flipped=1, agreement=None)])
 
 
 @pytest.mark.parametrize(
@@ -386,7 +432,7 @@ def test_int8_that_is_worse_on_patients_is_refused(monkeypatch, lost, agreement,
     image = np.zeros((9, 9), np.uint8)
     cases = [dataset.Case(f"patient_{i}", image, image > 0) for i in range(4)]
     monkeypatch.setattr(check, "open_session", lambda model: model)
-    monkeypatch.setattr(check, "run", lambda session, pixels: session)
+    monkeypatch.setattr(check, "run", lambda session, pixels: [session])
 
     def of(first: object, second: object) -> float:
         if isinstance(first, str):

@@ -9,14 +9,13 @@ from functools import partial
 from importlib.util import find_spec
 
 import pytest
-from benchmarks.common import UsageError
 
 from serve.app import create_app
 from serve.settings import Settings
 from tests.support.serving import body_of, post, serving, together
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
-from tumour_segmenter.errors import SettingsError
+from tumour_segmenter.errors import SettingsError, UsageError
 
 
 def figures(url: str) -> dict[str, float]:
