@@ -1,9 +1,10 @@
 // What is added to a mask by a click: the pixels around a point that belong together.
 //
-// The rule was chosen on missed lesions of out-of-fold masks, one click on each. Extents of 4 to 8
-// and shares of 0.15 to 0.4 differ by less than 0.003 of Dice. A disc is as good where the click is
-// exact, and worse where it is two pixels beside. The probability around the click, alone or
-// together with the grey values, was worse than the grey values alone: the model missed the lesion.
+// The rule was chosen on missed lesions of out-of-fold masks of 145 patients, one click on each, so
+// its gain there (0.811 to 0.825 of Dice) flatters it a little. Extents of 4 to 6 and shares of 0.15
+// to 0.4 differ by less than 0.003. A disc is as good where the click is exact, and worse where it is
+// two pixels beside. The probability around the click, with the grey values, was no better than the
+// grey values alone: the model missed the lesion.
 
 // The first extent, in pixels from the point: missed lesions are small.
 export const FIRST = 5;
