@@ -20,7 +20,9 @@ from tests.serve.test_crashes import wait
 from tests.support.serving import serving
 
 TEXT = (PROJECT / "docs" / "deployment.md").read_text()
-needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+needs_openssl = pytest.mark.skipif(
+    not shutil.which("openssl"), reason="openssl is missing: apt install openssl"
+)
 
 
 def commands_that_write(name: str) -> str:
