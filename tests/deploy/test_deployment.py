@@ -1,5 +1,6 @@
-"""docs/deployment.md: its commands leave a key, its proxy with TLS works before a real server."""
+"""docs/deployment.md and its files: a key is left, TLS works before a real server."""
 
+import configparser
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 
 import pytest
 
+from benchmarks.host.server import COMMAND
 from serve.settings import Settings
 from tests.conftest import PROJECT
 from tests.deploy.test_proxy import NGINX, needs_nginx
@@ -20,6 +22,8 @@ from tests.serve.test_crashes import wait
 from tests.support.serving import serving
 
 TEXT = (PROJECT / "docs" / "deployment.md").read_text()
+UNIT = PROJECT / "deploy" / "segmenter.service"
+TLS = PROJECT / "deploy" / "nginx-tls.conf"
 needs_openssl = pytest.mark.skipif(
     not shutil.which("openssl"), reason="openssl is missing: apt install openssl"
 )
@@ -50,15 +54,41 @@ def test_commands_make_a_file_of_settings_with_a_key(tmp_path, name):
 
 
 def test_service_may_end_in_its_own_time():
-    unit = blocks(TEXT, "ini")
+    unit = UNIT.read_text()
     settings = Settings.read({"MODEL": "baseline"})
     stop = int(re.search(r"TimeoutStopSec=(\d+)", unit)[1])
     assert stop > settings.drain + settings.deadline + 1
 
 
+def test_service_starts_what_the_document_installs():
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str
+    unit.read_string(UNIT.read_text())
+    service = unit["Service"]
+    folder = service["WorkingDirectory"]
+    for line in (
+        f"git clone https://.../tumour-segmenter.git {folder}",
+        f"useradd --system --shell /usr/sbin/nologin {service['User']}",
+        f"cp deploy/{UNIT.name} /etc/systemd/system/",
+        f"cp deploy/{TLS.name} /etc/nginx/sites-available/segmenter",
+    ):
+        assert line in TEXT
+    assert f"> {service['EnvironmentFile']}" in TEXT
+    assert service["ExecStart"] == f"{folder}/.venv/bin/{' '.join(COMMAND)}"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
+def test_systemd_finds_nothing_wrong_with_the_service(tmp_path):
+    here = UNIT.read_text().replace("/srv/segmenter/.venv/bin/gunicorn", "/bin/true")
+    (tmp_path / UNIT.name).write_text(here)
+    command = ["systemd-analyze", "verify", tmp_path / UNIT.name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_proxy_waits_longer_and_takes_more_than_the_server():
     settings = Settings.read({"MODEL": "baseline"})
-    text = blocks(TEXT, "nginx")
+    text = TLS.read_text()
     assert int(re.search(r"proxy_read_timeout (\d+)s;", text)[1]) > settings.deadline + 1
     assert int(re.search(r"client_max_body_size (\d+)m;", text)[1]) * 2**20 > settings.max_body
 
@@ -74,7 +104,7 @@ def test_proxy_with_tls_before_the_server(artifact, tmp_path):
     new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", *subject, *made]
     subprocess.run(new, check=True, capture_output=True)
     with serving(artifact, WORKERS="1", METRICS="off") as server, contextlib.ExitStack() as stack:
-        text = blocks(TEXT, "nginx")
+        text = TLS.read_text()
         text = re.sub(r" *listen \[::\].*\n", "", text)
         for there, here in {
             "listen 443 ssl": f"listen 127.0.0.1:{tls} ssl",

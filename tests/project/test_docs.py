@@ -221,17 +221,3 @@ def test_model_card_is_of_the_shipped_file():
     assert properties["version"] == tumour_segmenter.__version__
     card = (PROJECT / "artifacts/MODEL_CARD.md").read_text()
     assert card.startswith(f"# Model card: tumour segmenter {tumour_segmenter.__version__}\n")
-
-
-def test_service_of_systemd_runs_the_command_of_the_container():
-    unit = blocks((PROJECT / "docs" / "deployment.md").read_text(), "ini")
-    (command,) = re.findall(r"ExecStart=(.*)", unit)
-    folder = re.search(r"WorkingDirectory=(.*)", unit)[1]
-    assert command == f"{folder}/.venv/bin/gunicorn serve.app:app"
-    dockerfile = (PROJECT / "Dockerfile").read_text()
-    assert (
-        json.loads(re.search(r"^CMD (.*)$", dockerfile, re.M)[1])
-        == command.split("bin/")[1].split()
-    )
-    variables = set(re.findall(r"^ *([A-Z_]+)=", unit, re.M))
-    assert variables <= {variable.name for variable in VARIABLES}
