@@ -8,22 +8,18 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import tomllib
-import venv
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tests.conftest import PROJECT
+from tests.support import environments
 from tumour_segmenter.contract import encode_png
 from tumour_segmenter.phantom import phantom
 
@@ -54,29 +50,11 @@ def wheel(tmp_path_factory) -> Path:
 def installed(wheel, tmp_path_factory) -> Path:
     """Return an environment with the wheel and what it depends on without any extra."""
     folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder, symlinks=True)
+    environments.make(folder, CONFIGURATION["dependencies"])
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index"]
     subprocess.run([*pip, "--no-deps", "--no-compile", wheel], check=True)
-    link(folder, CONFIGURATION["dependencies"])
     return folder
-
-
-def link(environment: Path, requirements: list[str]) -> None:
-    """Let an environment see packages of this one, and those that they need."""
-    place = Path(sysconfig.get_path("purelib", vars={"base": os.fspath(environment)}))
-    todo, seen = [Requirement(text) for text in requirements], set()
-    while todo:
-        requirement = todo.pop()
-        name = canonicalize_name(requirement.name)
-        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
-            continue
-        seen.add(name)
-        found = metadata.distribution(name)
-        todo += map(Requirement, found.requires or [])
-        for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
-            with suppress(FileExistsError):
-                (place / top).symlink_to(found.locate_file(top))
 
 
 def run(
@@ -153,7 +131,7 @@ def test_what_an_extra_lacks_is_one_line_with_pip(installed, tmp_path, door, pac
 @pytest.fixture
 def served(installed, tmp_path) -> Iterator[str]:
     """The URL of `tumour-segmenter serve`, started in an empty folder."""
-    link(installed, CONFIGURATION["optional-dependencies"]["serve"])
+    environments.link(installed, CONFIGURATION["optional-dependencies"]["serve"])
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     variables = {"HOST": "127.0.0.1", "PORT": str(port), "WORKERS": "1", "MODEL": "baseline"}
