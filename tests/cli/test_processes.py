@@ -26,6 +26,8 @@ from tumour_segmenter.cli.tasks import Provenance, Task
 from tumour_segmenter.contract import check_mask, decode_png, encode, encode_png
 from tumour_segmenter.segmenter import Baseline
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "tumour_segmenter"]
 PROVENANCE = Provenance("model", "version", "")
 

@@ -93,6 +93,7 @@ def test_proxy_waits_longer_and_takes_more_than_the_server():
     assert int(re.search(r"client_max_body_size (\d+)m;", text)[1]) * 2**20 > settings.max_body
 
 
+@pytest.mark.slow
 @needs_nginx
 @needs_openssl
 def test_proxy_with_tls_before_the_server(artifact, tmp_path):

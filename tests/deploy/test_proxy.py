@@ -32,6 +32,8 @@ from tests.support.serving import (
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
 
+pytestmark = pytest.mark.slow
+
 TEMPLATE = PROJECT / "deploy" / "nginx.conf.template"
 DEFAULTS = {"DEADLINE": "9", "MAX_PIXELS": "4000000", "TRUSTED_PROXY": "127.0.0.1"}
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

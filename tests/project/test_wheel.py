@@ -23,6 +23,8 @@ from tests.support import environments
 from tumour_segmenter.contract import encode_png
 from tumour_segmenter.phantom import phantom
 
+pytestmark = pytest.mark.slow
+
 SOURCES = ("tumour_segmenter", "serve", "scan", "artifacts")
 CONFIGURATION = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"

@@ -16,6 +16,8 @@ from tests.support.serving import body_of, connect, post, read_answer, request_o
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
 
+pytestmark = pytest.mark.slow
+
 SHORT = lasting(215)  # some 40 ms
 
 

@@ -35,6 +35,7 @@ def test_no_figures_unless_asked_for(client):
     assert client.get("/metrics").status_code == 404
 
 
+@pytest.mark.slow
 @needs_prometheus
 def test_figures_are_exact_over_workers_and_their_ends(tmp_path):
     model = write_slow_artifact(tmp_path / "model.onnx")
@@ -57,6 +58,7 @@ def test_figures_are_exact_over_workers_and_their_ends(tmp_path):
     assert re.search('sha256="[0-9a-f]{64}"', model_info)
 
 
+@pytest.mark.slow
 @needs_prometheus
 def test_images_refused_on_admission_are_counted(tmp_path):
     model = write_slow_artifact(tmp_path / "model.onnx")
@@ -68,6 +70,7 @@ def test_images_refused_on_admission_are_counted(tmp_path):
         assert seen[name] == [reply.status for reply in replies].count(status) > 0
 
 
+@pytest.mark.slow
 @needs_prometheus
 def test_what_the_page_posts_is_counted_by_itself(tmp_path):
     model, body = write_slow_artifact(tmp_path / "model.onnx"), body_of(lasting(128))

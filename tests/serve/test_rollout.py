@@ -12,6 +12,8 @@ from tests.support.serving import post, serving
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
 
+pytestmark = pytest.mark.slow
+
 SHORT = lasting(215)  # some 40 ms
 
 

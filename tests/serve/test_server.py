@@ -25,6 +25,8 @@ from tumour_segmenter.contract import check_mask, decode, encode
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import Baseline
 
+pytestmark = pytest.mark.slow
+
 COMMAND = json.loads(instructions("CMD")[0])
 PIXELS, _ = phantom()
 BODY = json.dumps({"img": encode(PIXELS)})

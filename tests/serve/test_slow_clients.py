@@ -16,6 +16,8 @@ from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
 from tumour_segmenter.contract import decode
 
+pytestmark = pytest.mark.slow
+
 QUICK = lasting(255)
 BODY = body_of(QUICK)
 DEADLINE = 2
