@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tumour_segmenter.segmenter import Baseline, Segmenter
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
 # onnxruntime reports to its vendor and keeps a device id in the home folder unless told not to.
 # Images of patients call nobody: set here, before anything can import it, whatever was set before.

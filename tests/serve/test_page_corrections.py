@@ -85,11 +85,12 @@ class Corrections(Page):
         actions.w3c_actions.pointer_action.pointer_up()
         actions.perform()
 
-    def touch(self, x: float, y: float) -> None:
-        """Tap on a pixel with a finger."""
-        left, top = self.at(x, y)
-        for kind, points in (("touchStart", [{"x": left, "y": top}]), ("touchEnd", [])):
-            touch = {"type": kind, "touchPoints": points}
+    def touch(self, *points: tuple[float, float]) -> None:
+        """Put a finger on a pixel, move it over others, and lift it."""
+        places = [dict(zip("xy", self.at(*point), strict=True)) for point in points]
+        steps = [("touchStart", places[:1]), *(("touchMove", [place]) for place in places[1:])]
+        for kind, touched in [*steps, ("touchEnd", [])]:
+            touch = {"type": kind, "touchPoints": touched}
             self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
 
     def tool(self, name: str) -> None:
@@ -628,12 +629,19 @@ def test_finger_corrects(page, tmp_path, width):
     page.resize(width, 844)
     page.open()
     page.show(write(tmp_path))
-    page.touch(*middle(LARGE))
+    page.touch(middle(LARGE))
     page.until(lambda: (page.mask() == only(SMALL)).all())
-    page.touch(*middle(FAINT))
+    page.touch(middle(FAINT))
     page.until(lambda: (page.mask() == only(SMALL, FAINT)).all())
     page.click("#reach-less")
     assert page.text("reach") == "4 px"
+    page.tool("brush")
+    page.touch((80, 20), (80, 25), (80, 30))
+    page.until(lambda: page.mask()[18:33, 80].all())
+    page.tool("lesion")
+    before = page.mask()
+    page.touch((80, 60), (80, 40), (80, 10))  # scrolls, and adds nothing
+    np.testing.assert_array_equal(page.mask(), before)
     assert page.fits()
 
 
@@ -793,7 +801,7 @@ def test_region_stays_in_its_extent_and_out_of_what_is_marked(page):
     marked = (columns > 23) & (rows < 40) & (rows > 0)
     script = """
         const [grey, marked, at, extent] = values;
-        return R.region({grey: Uint8Array.from(grey), probability: null, width: 60}, at, extent,
+        return R.region({grey: Uint8Array.from(grey), width: 60}, at, extent,
           Uint8Array.from(marked));
     """
 

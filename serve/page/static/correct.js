@@ -47,8 +47,9 @@ const whole = (reach) => Math.round(Math.min(LARGEST, Math.max(1, reach)));
 /** Add what belongs together around a pixel, as far as `reach` pixels away. */
 export function addRegion(one, at, reach = FIRST) {
   reach = whole(reach);
-  correct(one, grown(one, at, reach));
-  if (one.history.done.at(-1)?.at !== at) {
+  const made = grown(one, at, reach);
+  correct(one, made);
+  if (!made) {
     say("Nothing stands out here from what is around it. The brush marks it by hand.");
     return;
   }
@@ -60,8 +61,7 @@ export function addRegion(one, at, reach = FIRST) {
 function grown(one, at, reach) {
   const { prediction, derived } = one;
   const found = region(prediction, at, reach, derived.mask);
-  const made = edits.edit(derived.states, found, edits.MARKED, "add", prediction.point);
-  return made && { ...made, at };
+  return edits.edit(derived.states, found, edits.MARKED, "add", prediction.point);
 }
 
 /** Give what was just added another extent, in pixels. */

@@ -2,7 +2,7 @@
 
 import { disc } from "./core/region.js";
 import {
-  addRegion, brush, extent, fix, growBy, growTo, isGrowing, toggleLesion,
+  addRegion, brush, extent, fix, growBy, growTo, isGrowing, say, toggleLesion,
 } from "./correct.js";
 import { MARKED, OUT } from "./core/edits.js";
 import { MASK } from "./paint.js";
@@ -25,6 +25,7 @@ const touchesAlone = (event) => event.pointerType === "touch" && !draws();
 export function takeTool(name) {
   const input = document.querySelector(`input[name=tool][value=${name}]`);
   input.checked = true;
+  fix();
   showTool();
 }
 
@@ -35,6 +36,7 @@ export function showTool() {
   by("reach-label").textContent = draws() ? "Radius" : "Extent";
   by("reach").textContent = draws() ? `${radius} px` : grows ? `${extent()} px` : "–";
   by("reach-less").disabled = by("reach-more").disabled = !draws() && !grows;
+  showCursor();
 }
 
 /** A larger or smaller brush, or extent of what was just added; false if neither is in use. */
@@ -75,7 +77,7 @@ function lesionNear(place, reach) {
 
 export function pressed(event) {
   const one = session.chosen;
-  if (!drawable(one) || held || !by("picture").contains(event.target)) return;
+  if (!drawable(one) || !event.isPrimary || !by("picture").contains(event.target)) return;
   if (event.button === 1 || (tool() === "move" && event.button === 0)) {
     if (event.pointerType !== "mouse") return; // the browser scrolls
     held = { pans: true };
@@ -97,7 +99,7 @@ export function pressed(event) {
 }
 
 export function moved(event) {
-  if (!held) return;
+  if (!held || !event.isPrimary) return;
   if (held.pans) {
     by("stage").scrollLeft -= event.movementX;
     by("stage").scrollTop -= event.movementY;
@@ -114,7 +116,7 @@ export function moved(event) {
 }
 
 export function released(event) {
-  if (!held) return;
+  if (!held || !event.isPrimary) return;
   const { one, stroke, erases, place, lesion, x, y, pans } = held;
   held = null;
   if (pans) return;
@@ -184,6 +186,7 @@ export function hideCursor() {
 /** Do at the cursor what the tool does at a click. */
 export function useTool() {
   if (!cursor) return moveCursor(0, 0);
+  if (tool() === "move") return;
   const one = session.chosen, { width, grey } = one.prediction;
   const at = indexAt(cursor);
   if (draws()) brush(one, disc(grey.length, width, at, radius), tool() === "eraser");
@@ -197,24 +200,27 @@ export function takeOutAtCursor() {
 }
 
 /** Bring the cursor, and what is told of its pixel, up to date. */
-export function showCursor() {
+function showCursor() {
   const one = session.chosen;
   by("cursor").hidden = !cursor || !drawable(one);
-  by("pixel").textContent = "";
-  if (by("cursor").hidden) return;
+  if (by("cursor").hidden) {
+    by("pixel").textContent = "";
+    return;
+  }
   const { width, height, grey, probability } = one.prediction, at = indexAt(cursor);
   by("cursor").style.left = `${(100 * (cursor.x + 0.5)) / width}%`;
   by("cursor").style.top = `${(100 * (cursor.y + 0.5)) / height}%`;
   const state = { [MARKED]: "marked", [OUT]: "taken out" }[one.derived.states[at]] ?? "not marked";
   const words = [`column ${cursor.x}, row ${cursor.y}`, `grey ${grey[at]}`, state];
   if (probability) words.splice(2, 0, `probability ${percent(probability[at])}`);
-  by("pixel").textContent = words.join(", ");
+  const text = words.join(", ");
+  if (by("pixel").textContent !== text) by("pixel").textContent = text; // it is read out once
 }
 
 /** What was chosen changed: nothing in the picture goes on. */
 export function letGo() {
   held = cursor = null;
   fix();
-  showCursor();
+  say("");
   showTool();
 }

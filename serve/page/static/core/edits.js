@@ -52,11 +52,6 @@ export function push({ done }, one) {
   return { done: [...done, one], undone: [] };
 }
 
-/** `history` with another edit in place of the last. */
-export function replaceLast({ done }, one) {
-  return { done: [...done.slice(0, -1), one], undone: [] };
-}
-
 export function undo({ done, undone }) {
   return done.length ? { done: done.slice(0, -1), undone: [...undone, done.at(-1)] }
     : { done, undone };
@@ -125,11 +120,15 @@ function unmet(mask, width, other) {
  *  prediction: {mask: uint8 H*W of 0 and 1, width, probability: uint8 H*W or null, point}.
  *  truth: uint8 H*W, not 0 = tumour, or null.
  *
- *  Returns states: uint8 H*W; mask: of 0 and 1; lesions: as in masks.js, marked and taken out, with
- *  `contradicts`; count, area: of those that are marked; missed: lesions of the truth that are not met;
- *  comparison: of mask and truth, with `before`: the Dice of the prediction, or null; changed:
- *  whether the mask is not the model's; reviewed: whether somebody said so at this operating point;
- *  removed, added: lesions of the model's without a pixel in this mask, and the other way round. */
+ *  Returns
+ *  states: uint8 H*W; mask: of 0 and 1;
+ *  lesions: as in masks.js, marked and taken out, with `contradicts`;
+ *  count, area: of those that are marked; missed: lesions of the truth that are not met;
+ *  comparison: of mask and truth, with `before`: the Dice of the prediction; or null;
+ *  changed: whether the mask is not the model's;
+ *  reviewed: whether somebody said so at this operating point;
+ *  removed, added: lesions of the model's without a pixel in this mask, and the other way round.
+ */
 export function derive(prediction, { done }, truth = null) {
   const { mask: drawn, width, probability, point } = prediction;
   const states = apply(drawn, done);

@@ -65,7 +65,7 @@ async function unpack(blob, method) {
 }
 
 /** `name`, or `name` with a number if it is among `names`, to which the result is added. */
-export function unused(name, names) {
+function unused(name, names) {
   const [, stem, suffix] = name.match(/^(.*?)(\.[^.]*)?$/s);
   let free = name;
   for (let n = 2; names.has(free); n++) free = `${stem} (${n})${suffix ?? ""}`;
