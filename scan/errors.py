@@ -21,6 +21,19 @@ def tag(keyword: str) -> str:
     return f"{keyword} ({number >> 16:04X},{number & 0xFFFF:04X})"
 
 
+DEFINED = {  # by the standard, for Units, SUVType, DecayCorrection and CorrectedImage
+    *("CNTS", "NONE", "CM2", "CM2ML", "PCNT", "CPS", "BQML", "MGMINML", "UMOLMINML", "MLMING"),
+    *("MLG", "1CM", "UMOLML", "PROPCNTS", "PROPCPS", "MLMINML", "MLML", "GML", "STDDEV", "BSA"),
+    *("BW", "LBM", "LBMJAMES128", "LBMJANMA", "IBW", "START", "ADMIN", "DECY", "ATTN", "SCAT"),
+    *("DTIM", "MOTN", "PMOT", "CLN", "RAN", "RADL", "DCAL", "NORM"),
+}
+
+
+def told(value: str) -> str:
+    """Return a code of a header where the standard defines it: another text might name somebody."""
+    return value if value in DEFINED else "an unknown word"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of the error's message, its type where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -8,6 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
+from tumour_segmenter.lesions import label
+
 from .mip import Projection
 from .volume import Upright
 
@@ -31,35 +33,14 @@ class Lesion:
     uid: str | None
 
 
-def label(mask: np.ndarray) -> np.ndarray:
-    """Number the groups of nonzero pixels of `mask`, H×W, from 1, from the top: int32 H×W."""
-    labels = np.zeros(np.asarray(mask).shape, np.int32)
-    todo = {(int(r), int(c)) for r, c in np.argwhere(mask)}
-    number = 0
-    for seed in sorted(todo):
-        if seed not in todo:
-            continue
-        number += 1
-        todo.discard(seed)
-        edge = [seed]
-        while edge:
-            row, column = edge.pop()
-            labels[row, column] = number
-            for near in ((row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)):
-                if near in todo:
-                    todo.discard(near)
-                    edge.append(near)
-    return labels
-
-
 def measure(
     mask: np.ndarray, view: Projection, body: Upright, uids: Sequence[str] = ()
 ) -> list[Lesion]:
     """Measure the lesions of `mask`, H×W like `view`, nonzero = tumour; from the top down."""
-    labels = label(mask)
+    labels, count = label(mask)
     pixel = view.pixel_mm
     lesions = []
-    for number in range(1, int(labels.max(initial=0)) + 1):
+    for number in range(1, count + 1):
         rows, columns = np.nonzero(labels == number)
         voxel, hottest = _hottest(labels == number, view, body)
         lesions.append(

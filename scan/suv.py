@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pydicom.dataset import Dataset
 
-from .errors import ScanError, tag
-from .times import joined, parse_datetime, parse_time, text_of, zone_of
+from . import agreement
+from .errors import ScanError, tag, told
+from .times import has_offset, joined, parse_datetime, parse_time, text_of, zone_of
 
 F18_HALF_LIFE = 6586.2  # seconds
+ROUNDED = timedelta(minutes=1)  # by which two clocks of a scan may differ
+EARLY = timedelta(minutes=30)  # from the start of a series to its first acquisition
+BY_FACTOR = "the factor of --suv-factor"
 LONGEST_UPTAKE = 10  # half-lives between injection and scan; more is a wrong date
-LEAST_DOSE = 1e6  # becquerel; less was written in MBq
+LEAST_DOSE, MOST_DOSE = 1e6, 1e10  # becquerel; less was written in MBq, more is no dose
 PHILIPS, PHILIPS_SUV, PHILIPS_ACTIVITY = "Philips PET Private Group", 0x00, 0x09
 GE, GE_SCAN_TIME = "GEMS_PETD_01", 0x0D
 OPTION = {
@@ -26,7 +30,9 @@ OPTION = {
     "RadionuclideTotalDose": "--dose MBQ",
     "RadionuclideHalfLife": "--half-life SECONDS",
     "RadiopharmaceuticalStartTime": "--injection-time HH:MM:SS",
+    "RadiopharmaceuticalStartDateTime": "--injection-time 'YYYY-MM-DD HH:MM:SS'",
     "SeriesTime": "--scan-time HH:MM:SS",
+    "SeriesDate": "--scan-time 'YYYY-MM-DD HH:MM:SS'",
     "Units": "--suv-factor FACTOR",
 }
 
@@ -77,13 +83,14 @@ class Suv:
 def suv_of(headers: Sequence[Dataset], given: Given = Given()) -> Suv:
     """Return the rule for a series, `headers` of all its slices. Raises `ScanError`."""
     first = headers[0]
-    for keyword in ("Units", "CorrectedImage", "DecayCorrection"):
-        if len({str(header.get(keyword)) for header in headers}) > 1:
-            raise ScanError(f"the slices differ in {tag(keyword)}")
+    agreement.check(headers, ["Units", "SUVType", "CorrectedImage", "DecayCorrection"], OPTION)
     units = text_of(first, "Units").upper()
     if given.suv_factor is not None:
         _check_corrected(first, optional=True)
-        return Suv(given.suv_factor, units or "not given", "the factor of --suv-factor")
+        if units == "GML" and text_of(first, "SUVType").upper() in ("", "BW"):
+            note = "--suv-factor is not applied: the values are SUV already (GML)"
+            return replace(_grams_per_ml(first), warnings=(note,))
+        return Suv(given.suv_factor, told(units) if units else "not given", BY_FACTOR)
     _check_corrected(first)
     if units == "GML":
         return _grams_per_ml(first)
@@ -94,7 +101,7 @@ def suv_of(headers: Sequence[Dataset], given: Given = Given()) -> Suv:
     if not units:
         raise _missing("Units")
     raise ScanError(
-        f"{tag('Units')} is {units}, from which no SUV follows (BQML, GML or Philips' CNTS "
+        f"{tag('Units')} is {told(units)}, from which no SUV follows (BQML, GML or Philips' CNTS "
         "would do); if you know it, give --suv-factor FACTOR"
     )
 
@@ -113,8 +120,9 @@ def _check_corrected(header: Dataset, optional: bool = False) -> None:
     for name, what in (("ATTN", "attenuation"), ("DECY", "decay")):
         if name not in done:
             raise ScanError(
-                f"not corrected for {what}: {tag('CorrectedImage')} is {', '.join(done)} "
-                f"without {name}; take the corrected series of the same scan"
+                f"not corrected for {what}: {tag('CorrectedImage')} is "
+                f"{', '.join(map(told, done))} without {name}; take the corrected series of "
+                "the same scan"
             )
 
 
@@ -122,7 +130,7 @@ def _grams_per_ml(header: Dataset) -> Suv:
     kind = text_of(header, "SUVType").upper()
     if kind not in ("", "BW"):
         raise ScanError(
-            f"{tag('SUVType')} is {kind}; the model needs SUV by body weight (BW), so take "
+            f"{tag('SUVType')} is {told(kind)}; the model needs SUV by body weight (BW), so take "
             "another series or give --suv-factor FACTOR"
         )
     return Suv(1.0, "GML", "the values are SUV already (GML)")
@@ -150,6 +158,7 @@ def _becquerel(
 ) -> Suv:
     """Bq/mL = value × activity; SUV = Bq/mL × weight / dose at the time decay is corrected to."""
     first = headers[0]
+    _check_agreement(headers, given)
     weight = given.weight or _weight(first)
     dose = given.dose or _dose(first)
     decay = text_of(first, "DecayCorrection").upper()
@@ -158,11 +167,11 @@ def _becquerel(
         return Suv(activity * 1000 * weight / dose, units, rule, weight, dose)
     if decay != "START":
         raise ScanError(
-            f"{tag('DecayCorrection')} is {decay or 'missing'}; it must be START or ADMIN. If you "
-            "know the factor, give --suv-factor FACTOR"
+            f"{tag('DecayCorrection')} is {told(decay) if decay else 'missing'}; it must be START "
+            "or ADMIN. If you know the factor, give --suv-factor FACTOR"
         )
     half_life = given.half_life or _half_life(first)
-    scanned, scanned_from = scan_start(headers, given)
+    scanned, scanned_from, late = scan_start(headers, given)
     injected, warnings = injection(first, scanned, given)
     passed = (scanned - injected).total_seconds()
     if not 0 <= passed <= LONGEST_UPTAKE * half_life:
@@ -182,32 +191,81 @@ def _becquerel(
         injected,
         scanned,
         scanned_from,
-        tuple(warnings),
+        (*late, *warnings),
     )
 
 
-def scan_start(headers: Sequence[Dataset], given: Given = Given()) -> tuple[datetime, str]:
-    """Return the moment to which decay is corrected, and in words where it was found.
+def _check_agreement(headers: Sequence[Dataset], given: Given) -> None:
+    """Raise `ScanError` where slices, or several injections, differ in what is taken from them."""
+    if given.weight is None:
+        agreement.check(headers, ["PatientWeight"], OPTION)
+    starts = text_of(headers[0], "DecayCorrection").upper() != "ADMIN"
+    if given.scan_time is None and starts:
+        agreement.check(headers, ["SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC"], OPTION)
+        private_times = {private_text(header, 0x0009, GE, GE_SCAN_TIME) for header in headers}
+        if len(private_times) > 1:
+            raise ScanError(
+                f"the slices differ in GE's scan time (0009,100D); give {OPTION['SeriesTime']}"
+            )
+    needed = []
+    if given.dose is None:
+        needed.append("RadionuclideTotalDose")
+    if given.half_life is None and starts:
+        needed.append("RadionuclideHalfLife")
+    if given.injection_time is None and starts:
+        needed += ["RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime"]
+    agreement.check(headers, needed, OPTION, tracer)
+    items = list(headers[0].get("RadiopharmaceuticalInformationSequence") or [])
+    for keyword in needed:
+        values = [text_of(item, keyword) for item in items]
+        if len(set(values)) > 1:
+            raise ScanError(
+                f"{len(items)} injections stand in the header, which differ in {tag(keyword)}; "
+                "give --dose, --half-life and --injection-time of the one that counts"
+            )
 
-    GE's private scan time where it is there; else the series' time, but the earliest acquisition
-    time where the series' is later: then the series was made (again) after the scan.
+
+def scan_start(
+    headers: Sequence[Dataset], given: Given = Given()
+) -> tuple[datetime, str, list[str]]:
+    """Return the moment to which decay is corrected, in words where it was found, and warnings.
+
+    GE's private scan time where it is there; else the series' time. But the earliest acquisition
+    time where that is earlier: then the series was made (again) after the scan.
     """
     first = headers[0]
     series = _on_its_day(first, "SeriesDate", "SeriesTime")
     found = [moment for header in headers if (moment := acquisition(header))]
     earliest = min(found, default=None)
     if isinstance(given.scan_time, datetime):
-        return given.scan_time, "--scan-time"
+        return given.scan_time, "--scan-time", []
     if given.scan_time is not None:
-        return _day(first) + given.scan_time, "--scan-time"
+        return _day(first) + given.scan_time, "--scan-time", []
     private_time = private_text(first, 0x0009, GE, GE_SCAN_TIME)
+    warnings = []
     if private_time and (moment := parse_datetime(private_time, zone_of(first))):
-        return moment, "GE's scan time (0009,100D)"
+        if earliest is None or moment <= earliest + ROUNDED:
+            return moment, "GE's scan time (0009,100D)", _early(moment, earliest)
+        warnings.append(
+            f"GE's scan time (0009,100D), {moment:%H:%M:%S}, lies after the earliest acquisition, "
+            f"{earliest:%H:%M:%S}; the earlier one is used"
+        )
     if series and (earliest is None or series <= earliest):
-        return series, f"{tag('SeriesDate')} and {tag('SeriesTime')}"
+        words = f"{tag('SeriesDate')} and {tag('SeriesTime')}"
+        return series, words, warnings + _early(series, earliest)
     if earliest:
-        return earliest, f"the earliest {tag('AcquisitionTime')}"
-    raise _missing("SeriesTime" if text_of(first, "SeriesDate") else "SeriesDate", "SeriesTime")
+        return earliest, f"the earliest {tag('AcquisitionTime')}", warnings
+    raise _missing("SeriesTime" if text_of(first, "SeriesDate") else "SeriesDate")
+
+
+def _early(moment: datetime, earliest: datetime | None) -> list[str]:
+    """A warning where a scan began long before its first acquisition."""
+    if earliest is None or earliest - moment <= EARLY:
+        return []
+    return [
+        f"the scan's time, {moment:%Y-%m-%d %H:%M:%S}, lies long before the earliest acquisition, "
+        f"{earliest:%Y-%m-%d %H:%M:%S}; if the later one is right, give --scan-time"
+    ]
 
 
 def acquisition(header: Dataset) -> datetime | None:
@@ -239,7 +297,8 @@ def injection(
 
     The start date-time (0018,1078) goes before the start time (0018,1072), which has no date and
     is taken to lie in the 24 hours before the scan. A date-time that does not fit the scan, as
-    some anonymisers leave it, gives way to the time.
+    some anonymisers leave it, gives way to the time, and so does one with an offset from UTC where
+    nothing says what the offset of the other times is.
     """
     if isinstance(given.injection_time, datetime):
         return given.injection_time, []
@@ -248,17 +307,20 @@ def injection(
     about = tracer(header)
     moment = parse_datetime(text_of(about, "RadiopharmaceuticalStartDateTime"), zone_of(header))
     clock = parse_time(text_of(about, "RadiopharmaceuticalStartTime"))
-    if moment and (clock is None or timedelta(0) <= scanned - moment < timedelta(days=1)):
-        return moment, []
-    if clock is None:
+    if clock is None and moment is None:
         raise _missing("RadiopharmaceuticalStartTime")
-    warnings = []
-    if moment:
-        warnings.append(
-            f"{tag('RadiopharmaceuticalStartDateTime')} does not lie in the day before the scan; "
-            f"the time of {tag('RadiopharmaceuticalStartTime')} is used"
-        )
-    return _before(clock, scanned), warnings
+    date_time, time = (tag(f"RadiopharmaceuticalStart{kind}") for kind in ("DateTime", "Time"))
+    text = text_of(about, "RadiopharmaceuticalStartDateTime")
+    floating = has_offset(text) and not zone_of(header)
+    if clock is None:
+        note = f"{date_time} has an offset from UTC, and nothing says the offset of the scan's time"
+        return moment, [f"{note}; it is taken as the scanner's own clock"] if floating else []
+    by_clock = _before(clock, scanned)
+    if moment is None or abs(moment - by_clock) <= ROUNDED:
+        return moment or by_clock, []
+    fits = timedelta(0) <= scanned - moment < timedelta(days=1) and not floating
+    note = f"{date_time} is {moment:%Y-%m-%d %H:%M:%S}, and {time} is {by_clock:%H:%M:%S}; "
+    return moment if fits else by_clock, [f"{note}{date_time if fits else time} is used"]
 
 
 def _before(clock: timedelta, scanned: datetime) -> datetime:
@@ -271,7 +333,7 @@ def _day(header: Dataset) -> datetime:
     for keyword in ("SeriesDate", "AcquisitionDate", "StudyDate"):
         if moment := parse_datetime(text_of(header, keyword)[:8]):
             return moment
-    raise _missing("SeriesDate", "SeriesTime")
+    raise _missing("SeriesDate")
 
 
 def _weight(header: Dataset) -> float:
@@ -283,7 +345,7 @@ def _weight(header: Dataset) -> float:
 
 def _dose(header: Dataset) -> float:
     dose = number(tracer(header), "RadionuclideTotalDose")
-    if dose < LEAST_DOSE:
+    if not LEAST_DOSE <= dose <= MOST_DOSE:
         raise ScanError(
             f"{tag('RadionuclideTotalDose')} is {dose:g}, which is no dose in becquerel; give "
             "--dose MBQ"
@@ -306,9 +368,8 @@ def tracer(header: Dataset) -> Dataset:
     return items[0] if items else Dataset()
 
 
-def _missing(keyword: str, option_of: str = "") -> ScanError:
-    option = OPTION[option_of or keyword]
-    return ScanError(f"{tag(keyword)} is missing; give {option}")
+def _missing(keyword: str) -> ScanError:
+    return ScanError(f"{tag(keyword)} is missing; give {OPTION[keyword]}")
 
 
 def number(header: Dataset, keyword: str) -> float:

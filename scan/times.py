@@ -55,6 +55,11 @@ def parse_datetime(text: str, zone: timezone | None = None) -> datetime | None:
     return moment
 
 
+def has_offset(text: str) -> bool:
+    """Return whether a DT names its offset from UTC."""
+    return len(text.strip()) > 8 and OFFSET.search(text.strip()) is not None
+
+
 def zone_of(header: Dataset) -> timezone | None:
     """Return the time zone of the data set's dates and times, if it names one."""
     found = OFFSET.match(text_of(header, "TimezoneOffsetFromUTC"))

@@ -16,7 +16,7 @@ from PIL import Image
 from scan.cli import main
 from scan.errors import ScanError
 from scan.geometry import COLUMNS, column_taps, row_taps
-from scan.lesions import label, largest_distance, measure
+from scan.lesions import largest_distance, measure
 from scan.mip import grey, project
 from scan.volume import Volume, upright
 from tests.support.pet_series import LESIONS, PEAKS, SPACING, body
@@ -297,15 +297,6 @@ def test_the_hottest_voxel_is_found_at_any_voxel_size(size):
 
 def test_the_largest_distance_of_fewer_than_two_lesions_is_zero():
     assert largest_distance([]) == 0.0
-
-
-def test_pixels_that_share_a_corner_are_one_lesion():
-    mask = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]])
-    assert label(mask).tolist() == [[1, 0, 0, 2], [0, 1, 0, 0], [0, 0, 0, 3]]
-    random = np.random.default_rng(0).random((60, 70)) < 0.4
-    from tumour_segmenter.measure import count_lesions
-
-    assert label(random).max() == count_lesions(random)
 
 
 def test_a_mask_beside_the_volume_is_measured_all_the_same():

@@ -1,0 +1,150 @@
+"""Headers that contradict themselves: refused, or the right value with a warning that names both."""
+
+from datetime import datetime
+
+import pytest
+
+pytest.importorskip("pydicom", reason="pip install -r requirements-scan.txt")
+
+from scan.errors import ScanError
+from scan.suv import Given, suv_of
+from tests.support.pet_series import FACTOR, header
+
+ONE_HOUR_EARLIER = {
+    "RadiopharmaceuticalStartTime": "090000",
+    "RadiopharmaceuticalStartDateTime": "20240115090000",
+}
+
+
+def series(where: int, **changes) -> list:
+    """Three slices, of which one has another header."""
+    headers = [header() for _ in range(3)]
+    headers[where] = header(**changes)
+    return headers
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("changes", "message", "given"),
+    [
+        ({"PatientWeight": 80}, "PatientWeight .* 80.* give --weight KG", {"weight": 70.0}),
+        ({"PatientWeight": None}, "PatientWeight .* missing.* --weight", {"weight": 70.0}),
+        ({"RadionuclideTotalDose": 175e6}, "TotalDose .* 175000000.* --dose", {"dose": 350e6}),
+        ({"RadionuclideHalfLife": 4e3}, "HalfLife .* 4000.* --half-life", {"half_life": 6586.2}),
+        (
+            ONE_HOUR_EARLIER,
+            "StartTime .* 090000.* --injection-time",
+            {"injection_time": datetime(2024, 1, 15, 10)},
+        ),
+        (
+            {"SeriesTime": "113000"},
+            "SeriesTime .* 113000.* --scan-time",
+            {"scan_time": datetime(2024, 1, 15, 11)},
+        ),
+        ({"Units": "GML"}, "Units .*BQML.*--suv-factor", None),
+        ({"CorrectedImage": ["ATTN"]}, "slices differ in CorrectedImage", None),
+    ],
+)
+def test_slices_that_disagree_are_refused_and_the_option_decides(where, changes, message, given):
+    headers = series(where, **changes)
+    with pytest.raises(ScanError, match=message):
+        suv_of(headers)
+    if given:
+        assert suv_of(headers, Given(**given)).factor == pytest.approx(FACTOR, rel=1e-6)
+
+
+def test_rounding_and_form_are_no_difference():
+    same = {
+        "PatientWeight": "70.0",
+        "RadionuclideTotalDose": "3.5e8",
+        "RadiopharmaceuticalStartTime": "100000.00",
+        "RadiopharmaceuticalStartDateTime": "20240115100000.000",
+        "SeriesTime": "110000.0",
+    }
+    assert suv_of(series(1, **same)).factor == pytest.approx(FACTOR, rel=1e-6)
+
+
+def test_what_names_a_patient_is_not_told():
+    with pytest.raises(ScanError) as refused:
+        suv_of(series(1, Units="MUELLER"))
+    assert "MUELLER" not in str(refused.value)
+
+
+def uptake(**changes) -> tuple[float, list[str]]:
+    found = suv_of([header(**changes)])
+    return found.uptake_minutes, list(found.warnings)
+
+
+def test_a_date_time_with_an_offset_gives_way_to_the_time_where_no_zone_is_known():
+    offset = "20240115090000+0000"  # 10:00 on the scanner's clock
+    minutes, (warning,) = uptake(RadiopharmaceuticalStartDateTime=offset)
+    assert minutes == 60
+    assert "2024-01-15 09:00:00" in warning
+    assert "10:00:00" in warning
+    assert uptake(RadiopharmaceuticalStartDateTime=offset, TimezoneOffsetFromUTC="+0100") == (
+        60,
+        [],
+    )
+    minutes, (warning,) = uptake(
+        RadiopharmaceuticalStartDateTime=offset, RadiopharmaceuticalStartTime=None
+    )
+    assert minutes == 120
+    assert "nothing says the offset" in warning
+
+
+def test_a_date_time_goes_before_a_time_that_contradicts_it():
+    minutes, (warning,) = uptake(RadiopharmaceuticalStartDateTime="20240115093000")
+    assert minutes == 90
+    assert "2024-01-15 09:30:00" in warning
+    assert "10:00:00" in warning
+
+
+def test_ges_scan_time_after_the_acquisitions_is_not_used():
+    about = header()
+    block = about.private_block(0x0009, "GEMS_PETD_01", create=True)
+    block.add_new(0x0D, "DT", "20240115140000")
+    found = suv_of([about])
+    assert found.uptake_minutes == 60
+    assert "14:00:00" in found.warnings[0]
+    assert "11:00:00" in found.warnings[0]
+
+
+def test_a_series_long_before_its_acquisitions_is_warned_of():
+    minutes, (warning,) = uptake(SeriesTime="101500")
+    assert minutes == 15
+    assert "10:15:00" in warning
+    assert "11:00:00" in warning
+
+
+def test_several_injections_that_differ_are_refused():
+    about = header()
+    (first,) = about.RadiopharmaceuticalInformationSequence
+    again = header(RadionuclideTotalDose=100e6).RadiopharmaceuticalInformationSequence[0]
+    about.RadiopharmaceuticalInformationSequence = [first, again]
+    with pytest.raises(ScanError, match="2 injections .* differ in RadionuclideTotalDose"):
+        suv_of([about])
+    assert suv_of([about], Given(dose=350e6)).factor == pytest.approx(FACTOR)
+    about.RadiopharmaceuticalInformationSequence = [first, first]
+    assert suv_of([about]).factor == pytest.approx(FACTOR)
+
+
+def test_the_factor_is_for_values_that_are_no_suv_yet():
+    found = suv_of([header(Units="GML")], Given(suv_factor=0.5))
+    assert found.factor == 1
+    assert "not applied" in found.warnings[0]
+    assert suv_of([header(Units="GML", SUVType="LBM")], Given(suv_factor=0.5)).factor == 0.5
+    assert suv_of([header()], Given(suv_factor=0.5)).factor == 0.5
+
+
+@pytest.mark.parametrize("dose", [350, 350e9])
+def test_a_dose_that_is_none_is_refused(dose):
+    with pytest.raises(ScanError, match="no dose in becquerel; give --dose MBQ"):
+        suv_of([header(RadionuclideTotalDose=dose)])
+
+
+def test_without_any_date_the_advice_asks_for_one():
+    bare = {"SeriesDate": None, "StudyDate": None, "AcquisitionDate": None}
+    with pytest.raises(ScanError, match="give --scan-time 'YYYY-MM-DD HH:MM:SS'"):
+        suv_of([header(**bare)])
+    given = Given(scan_time=datetime(2024, 1, 15, 11))
+    assert suv_of([header(**bare)], given).factor == pytest.approx(FACTOR)
