@@ -10,8 +10,8 @@ from pathlib import Path
 import tumour_segmenter
 from tumour_segmenter.cli.shards import HELP as SHARD_HELP
 from tumour_segmenter.errors import ArtifactError, SettingsError, UsageError
+from tumour_segmenter.needs import require
 
-from . import needs
 from .errors import ScanError
 from .geometry import SUV_BLACK
 from .times import parse_given
@@ -54,11 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's own; return the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        needs.check("pydicom", "reading scans")
+        require("scan", "pydicom")
         if any(path.name.lower().endswith((".nii", ".nii.gz")) for path in arguments.sources):
-            needs.check("nibabel", "reading NIfTI")
+            require("scan", "nibabel")
         if arguments.dicom:
-            needs.check("highdicom", "--dicom")
+            require("scan", "highdicom")
         from .run import run  # only now, for it imports those packages
 
         return run(arguments)

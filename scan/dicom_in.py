@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from .errors import ScanError, first_line, tag
+from tumour_segmenter.needs import how_to_install
+
+from .errors import ScanError, tag
 from .source import File, Series
 from .suv import Given, Suv, suv_of
-from .volume import Volume, check_size, check_values
+from .volume import Volume, check_size, check_values, fill_outside
 
 EVEN = 0.05  # of the distance between slices, by which one may be off
 SAME_PLACE = 0.01  # mm
@@ -64,6 +66,8 @@ def read(
         slope, intercept = rescale(one.header)
         np.multiply(one.stored, np.float32(slope * suv.factor), out=values[k], casting="unsafe")
         values[k] += np.float32(intercept * suv.factor)
+    if notes := fill_outside(values):
+        suv = replace(suv, warnings=(*suv.warnings, *notes))
     check_values(values)
     uids = tuple(str(h.get("SOPInstanceUID", "")) for h in headers)
     return Volume(values, affine(headers[0], spacing, normal), uids), suv, headers
@@ -76,7 +80,8 @@ def _read(file: File) -> Slice:
             stream.seek(0)
             header = dcmread(stream, force=start[128:] != b"DICM")
     except Exception as error:  # pydicom has no base for what damaged files raise
-        raise ScanError(f"damaged or truncated: {first_line(error)}", file.name) from error
+        kind = type(error).__name__
+        raise ScanError(f"damaged or truncated ({kind})", file.name) from error
     rows, columns = ((*numbers(header, keyword), 0)[0] for keyword in ("Rows", "Columns"))
     if rows * columns > MOST_PIXELS:
         raise ScanError("its size is that of no PET slice", file.name)
@@ -105,8 +110,8 @@ def _read(file: File) -> Slice:
 
 def _why(error: Exception) -> str:
     if "missing dependencies" in str(error):
-        return "they are compressed; pip install -r requirements-scan.txt brings the decoders"
-    return first_line(error)
+        return f"they are compressed; {how_to_install('scan')} brings the decoders"
+    return type(error).__name__
 
 
 def rescale(header: Dataset) -> tuple[float, float]:
@@ -222,7 +227,7 @@ def _axes(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if len(values) != 6 or abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01:
         raise ValueError("no unit vectors")
-    return row, column
+    return row / lengths[0], column / lengths[1]
 
 
 def affine(first: Dataset, spacing: float, normal: np.ndarray) -> np.ndarray:

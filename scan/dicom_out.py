@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from datetime import datetime
 
 import numpy as np
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 import tumour_segmenter
 
+from .errors import tag
 from .geometry import COLUMN_MM, ROW_MM, column_places
 from .mip import Projection
 from .options import Options
@@ -23,6 +26,7 @@ from .volume import Upright
 
 MAKER, PRODUCT = "tumour-segmenter", "scan"
 HIGHEST = 65_535
+UNDECODED = "\ufffd"  # what a decoder writes where it could not
 PATIENT = ["PatientName", "PatientID", "PatientBirthDate", "PatientSex"]
 STUDY = ["StudyID", "AccessionNumber", "ReferringPhysicianName"]
 DATES = ["StudyDate", "StudyTime"]
@@ -37,20 +41,46 @@ def make(
     mask: np.ndarray,
     model: dict[str, str | None],
     options: Options,
-) -> dict[str, bytes]:
-    """Return the two files, name -> bytes. headers: [None] for a NIfTI file.
+) -> tuple[dict[str, bytes], list[str]]:
+    """Return the two files, name -> bytes, and warnings. headers: [None] for a NIfTI file.
 
     Both lie in the study and the frame of reference of the scan. The patient is left empty unless
-    `options.dicom_patient`. The same series, model and options give the same UIDs.
+    `options.dicom_patient`. Texts are in UTF-8 (ISO_IR 192). The same series, model and options
+    give the same UIDs, and others give others.
     """
-    source = headers[0] if headers[0] is not None else Dataset()
-    words = [] if options.dicom_patient else identifiers(source)
+    source = Header(headers[0] if headers[0] is not None else Dataset())
+    words = [] if options.dicom_patient else identifiers(source.dataset)
     image = projection(source, headers, suv, body, view, options, words)
-    return {"mip.dcm": _bytes(image), "mask.dcm": _bytes(segmentation(image, mask, model))}
+    made = {"mip.dcm": _bytes(image), "mask.dcm": _bytes(segmentation(image, mask, model))}
+    return made, source.warnings
+
+
+class Header:
+    """A header of which an element that cannot be read counts as missing, with a warning."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.warnings = dataset, []
+
+    def get(self, keyword: str, default: object = None, of: Dataset | None = None) -> object:
+        """Return the element's value; of: an item of a sequence in place of the header."""
+        try:
+            value = (self.dataset if of is None else of).get(keyword, default)
+            text = "" if value is None else str(value)
+            if text and dictionary_VR(keyword) in ("DS", "IS"):
+                float(value)  # pydicom gives what is no number as its text
+        except Exception:  # pydicom has no base for what it raises on damaged values
+            return self._unreadable(keyword, default)
+        return self._unreadable(keyword, default) if UNDECODED in text else value
+
+    def _unreadable(self, keyword: str, default: object) -> object:
+        note = f"{tag(keyword)} cannot be read; it is left out of the DICOM files"
+        if note not in self.warnings:
+            self.warnings.append(note)
+        return default
 
 
 def projection(
-    source: Dataset,
+    source: Header,
     headers: list[Dataset | None],
     suv: Suv,
     body: Upright,
@@ -62,12 +92,13 @@ def projection(
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = PET, ExplicitVRLittleEndian
     image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    image.SpecificCharacterSet = source.get("SpecificCharacterSet") or "ISO_IR 192"
+    image.SpecificCharacterSet = "ISO_IR 192"
     for keyword in PATIENT + STUDY:
-        setattr(image, keyword, (source.get(keyword) if options.dicom_patient else None) or "")
+        value = source.get(keyword) if options.dicom_patient else None
+        setattr(image, keyword, str(value) if value else "")
     for keyword in DATES:
         setattr(image, keyword, source.get(keyword) or "")
-    content = view.suv.tobytes()
+    content = view.suv.tobytes() + json.dumps(options.as_json()).encode()
     uid = str(source.get("SeriesInstanceUID", ""))
     image.StudyInstanceUID = source.get("StudyInstanceUID") or _uid("study", uid, content)
     image.SeriesInstanceUID = _uid("projection series", uid, content)
@@ -92,7 +123,7 @@ def projection(
     return image
 
 
-def _pet(image: Dataset, source: Dataset, suv: Suv, words: list[str]) -> None:
+def _pet(image: Dataset, source: Header, suv: Suv, words: list[str]) -> None:
     image.Units, image.SUVType = "GML", "BW"
     for keyword in PET_SERIES:
         setattr(image, keyword, source.get(keyword) or "")
@@ -113,7 +144,7 @@ def _pet(image: Dataset, source: Dataset, suv: Suv, words: list[str]) -> None:
     )
 
 
-def _tracer(source: Dataset, words: list[str]) -> list[Dataset]:
+def _tracer(source: Header, words: list[str]) -> list[Dataset]:
     """What the scan says of the tracer, with the codes that the standard wants, if empty."""
     items = source.get("RadiopharmaceuticalInformationSequence") or []
     kept = []
@@ -129,7 +160,7 @@ def _tracer(source: Dataset, words: list[str]) -> list[Dataset]:
             "RadionuclideCodeSequence",
             "RadiopharmaceuticalCodeSequence",
         ):
-            if (value := item.get(keyword)) is not None:
+            if (value := source.get(keyword, of=item)) is not None:
                 setattr(copy, keyword, value)
         if "Radiopharmaceutical" in copy:
             copy.Radiopharmaceutical = without(str(copy.Radiopharmaceutical), words)
@@ -138,7 +169,7 @@ def _tracer(source: Dataset, words: list[str]) -> list[Dataset]:
     return kept
 
 
-def _times(image: Dataset, source: Dataset) -> None:
+def _times(image: Dataset, source: Header) -> None:
     now = datetime.now()
     image.SeriesDate = image.ContentDate = now.strftime("%Y%m%d")
     image.SeriesTime = image.ContentTime = now.strftime("%H%M%S")
@@ -161,13 +192,19 @@ def _references(image: Dataset, headers: list[Dataset | None]) -> None:
 
 
 def _place(image: Dataset, body: Upright, view: Projection) -> None:
-    """Lay the image into the middle of the patient, coronal, head up, left on the right."""
+    """Lay the image into the middle of the patient, coronal, head up, left on the right.
+
+    It lies along the volume's own axes, which may be a few degrees off the patient's."""
     _, rows, columns = body.suv.shape
-    left = body.origin[0] + column_places(columns, body.spacing[2])[0] * body.spacing[2]
-    depth = body.origin[1] + (rows - 1) / 2 * body.spacing[1]
-    top = body.origin[2] + (view.suv.shape[0] - 1) * ROW_MM
-    image.ImagePositionPatient = [_ds(left), _ds(depth), _ds(top)]
-    image.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    up, back, left = body.directions
+    place = (
+        np.array(body.origin)
+        + (view.suv.shape[0] - 1) * ROW_MM * up
+        + (rows - 1) / 2 * body.spacing[1] * back
+        + column_places(columns, body.spacing[2])[0] * body.spacing[2] * left
+    )
+    image.ImagePositionPatient = [_ds(mm) for mm in place]
+    image.ImageOrientationPatient = [_ds(cosine + 0.0) for cosine in (*left, *-up)]
     image.PixelSpacing = [ROW_MM, COLUMN_MM]
     image.SliceThickness = _ds(rows * body.spacing[1])
 
@@ -203,7 +240,8 @@ def segmentation(image: FileDataset, mask: np.ndarray, model: dict[str, str | No
             name=name, version=version, family=codes.DCM.ArtificialIntelligence
         ),
     )
-    content = np.ascontiguousarray(mask).tobytes() + str(image.SOPInstanceUID).encode()
+    made = f"{image.SOPInstanceUID} {json.dumps(model)}"
+    content = np.ascontiguousarray(mask).tobytes() + made.encode()
     return Segmentation(
         source_images=[image],
         pixel_array=(mask != 0)[None].astype(np.uint8),

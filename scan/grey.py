@@ -14,11 +14,11 @@ from tumour_segmenter.contract import ContractError, decode_png
 from tumour_segmenter.errors import UsageError
 from tumour_segmenter.folders import counted
 
-from .derive import AIR, SATURATED
 from .geometry import COLUMN_MM, ROW_MM
 from .liver import liver_region
 
 BINS = np.arange(0, 257, 4)
+AIR, SATURATED = 15, 200  # uptake, of 255, that is no body, and that may be cut off
 
 
 def find_images(given: list[Path]) -> list[Path]:
@@ -64,7 +64,9 @@ def figure(train: np.ndarray, own: np.ndarray) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("a figure needs matplotlib: pip install matplotlib") from error
+        raise UsageError(
+            f"a figure needs matplotlib: {sys.executable} -m pip install matplotlib"
+        ) from error
     picture = Figure(figsize=(7, 4), layout="constrained")
     axes = picture.add_subplot()
     for values, name in ((train, "training images"), (own, "own images")):

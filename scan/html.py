@@ -95,6 +95,8 @@ def _totals(totals: dict) -> dict[str, str]:
 
 def _lesions(lesions: list[dict]) -> str:
     heads = ["", "area, mm²", "SUV max", "SUV mean", "from top, mm", "from left, mm"]
+    known = any("probability" in lesion for lesion in lesions)
+    heads += ["probability"] * known
     rows = []
     for lesion in lesions:
         down, right = lesion["centroid_mm"]
@@ -105,6 +107,8 @@ def _lesions(lesions: list[dict]) -> str:
             f"{down:.0f}",
             f"{right:.0f}",
         ]
+        if known:
+            cells.append(f"{lesion['probability']['highest']:.2f}")
         cells = "".join(f"<td>{cell}</td>" for cell in cells)
         rows.append(f"<tr><th>{lesion['id']}</th>{cells}</tr>")
     head = "".join(f"<th>{name}</th>" for name in heads)

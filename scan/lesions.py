@@ -21,7 +21,8 @@ class Lesion:
     suv_max: of the voxels of the volume that its rays meet; suv_mean: of the projection's pixels;
     centroid_mm: (down, right) from the middle of the image's first pixel; voxel: index of the
     hottest voxel in the file's own axes (DICOM: slice from the first position along the normal,
-    row, column); uid: SOP Instance UID of its slice, None for NIfTI.
+    row, column); uid: SOP Instance UID of its slice, None for NIfTI; probability: the highest and
+    the mean of its pixels, calibrated, 0..1, None where the model outputs none.
     """
 
     id: int
@@ -31,12 +32,20 @@ class Lesion:
     centroid_mm: tuple[float, float]
     voxel: tuple[int, int, int]
     uid: str | None
+    probability: tuple[float, float] | None = None
 
 
 def measure(
-    mask: np.ndarray, view: Projection, body: Upright, uids: Sequence[str] = ()
+    mask: np.ndarray,
+    view: Projection,
+    body: Upright,
+    uids: Sequence[str] = (),
+    probability: np.ndarray | None = None,
 ) -> list[Lesion]:
-    """Measure the lesions of `mask`, H×W like `view`, nonzero = tumour; from the top down."""
+    """Measure the lesions of `mask`, H×W like `view`, nonzero = tumour; from the top down.
+
+    probability: uint8 H×W, 255 p.
+    """
     labels, count = label(mask)
     pixel = view.pixel_mm
     lesions = []
@@ -52,9 +61,14 @@ def measure(
                 (float(rows.mean() * pixel[0]), float(columns.mean() * pixel[1])),
                 voxel,
                 uids[voxel[0]] if uids else None,
+                None if probability is None else _sure(probability[rows, columns] / 255),
             )
         )
     return lesions
+
+
+def _sure(probability: np.ndarray) -> tuple[float, float]:
+    return float(probability.max()), float(probability.mean())
 
 
 def _hottest(

@@ -56,7 +56,8 @@ def project(body: Upright, black: float) -> Projection:
     suv = np.empty((down.index.shape[0], across.index.shape[0]), np.float32)
     for row in range(len(suv)):
         # From the feet up; the image has the head first.
-        suv[len(suv) - 1 - row] = _resampled(_plane(body.suv, down, row), across).max(axis=0)
+        plane = down.bounded(body.suv, 0, row)
+        suv[len(suv) - 1 - row] = _resampled(plane, across).max(axis=0)
     np.maximum(suv, 0, out=suv)
     native, depth = _rays(body.suv)
     columns_of = across.nearest()
@@ -78,25 +79,19 @@ def grey(suv: np.ndarray, black: float) -> np.ndarray:
     return 255 - np.round(255 * np.clip(suv / np.float32(black), 0, 1)).astype(np.uint8)
 
 
-def _plane(suv: np.ndarray, down: Taps, row: int) -> np.ndarray:
-    """One row of the image before the maximum: float32 [depth, columns]."""
-    plane = None
-    for index, weight in zip(down.index[row], down.weight[row], strict=True):
-        if weight == 1:
-            return suv[index]
-        if weight:
-            part = suv[index] * weight
-            plane = part if plane is None else np.add(plane, part, out=plane)
-    return plane
-
-
 def _resampled(plane: np.ndarray, across: Taps) -> np.ndarray:
-    out = None
+    """[depth, columns] -> [depth, 400], within the range of the columns nearby; 0 outside."""
+    total = np.zeros((len(plane), len(across.index)), np.float32)
+    low, high = np.full_like(total, np.inf), np.full_like(total, -np.inf)
     for index, weight in zip(across.index.T, across.weight.T, strict=True):
-        if weight.any():
-            part = plane[:, index] * weight
-            out = part if out is None else np.add(out, part, out=out)
-    return out
+        if not weight.any():
+            continue
+        part = plane[:, index]
+        near = weight > 0
+        total += part * weight
+        np.minimum(low, part, out=low, where=near)
+        np.maximum(high, part, out=high, where=near)
+    return np.clip(total, low, high, out=total, where=np.isfinite(high))
 
 
 def _flipped(rows: np.ndarray, height: int) -> np.ndarray:

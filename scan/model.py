@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from tumour_segmenter.cpus import available_cpus
-from tumour_segmenter.segmenter import Baseline, Segmenter, check_option, open_model
+from tumour_segmenter.segmenter import Baseline, Prediction, Segmenter, check_option, open_model
 from tumour_segmenter.settings import named_model
 
 
 class Model:
-    """`model(pixels)` gives the mask; the rest says what the model is, for reports.
+    """`model(pixels)` gives mask and probability; the rest says what the model is, for reports.
 
     hash: SHA-256 of its file, None for the baseline.
     """
@@ -33,9 +33,11 @@ class Model:
         check_option(segmenter.operating_points, operating_point)
         return cls(segmenter, operating_point)
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255."""
-        return self._segmenter(pixels, operating_point=self._given)
+    def __call__(self, pixels: np.ndarray) -> Prediction:
+        """Turn grey pixels, uint8 H×W, dark = hot, into a mask, uint8 H×W of 0 and 255, and the
+        probability, uint8 H×W of 255 p, None where the model outputs none."""
+        asked = self._segmenter.has_probability
+        return self._segmenter.run(pixels, self._given, probability=asked)
 
     def as_json(self) -> dict[str, str | None]:
         """Name, version, hash and operating point."""

@@ -28,6 +28,7 @@ COLUMNS = (
     "projected_area_cm2",
     "dmax_mm",
     "suv_max",
+    "highest_probability",
     "mip_suv_max",
     "suv_factor",
     "units",
@@ -110,6 +111,9 @@ def report(
             "projected_area_cm2": sum(lesion.area_mm2 for lesion in lesions) / 100,
             "dmax_mm": largest_distance(lesions),
             "suv_max": max((lesion.suv_max for lesion in lesions), default=None),
+            "highest_probability": max(
+                (lesion.probability[0] for lesion in lesions if lesion.probability), default=None
+            ),
         },
         "model": model,
         "warnings": [without(line, words) for line in warnings],
@@ -119,6 +123,8 @@ def report(
 def _lesion(lesion: Lesion) -> dict:
     said = asdict(lesion)
     hottest = {"index": list(said.pop("voxel")), "sop_instance_uid": said.pop("uid")}
+    if sure := said.pop("probability"):
+        said["probability"] = dict(zip(("highest", "mean"), sure, strict=True))
     return said | {"centroid_mm": list(lesion.centroid_mm), "hottest": hottest}
 
 
@@ -135,7 +141,8 @@ def row(source: int, folder: str, said: dict | None, uid: str = "", fault: str =
         "lesions": totals["lesions"],
         "projected_area_cm2": f"{totals['projected_area_cm2']:.4f}",
         "dmax_mm": f"{totals['dmax_mm']:.2f}",
-        "suv_max": "" if totals["suv_max"] is None else f"{totals['suv_max']:.4f}",
+        "suv_max": _text(totals["suv_max"]),
+        "highest_probability": _text(totals["highest_probability"]),
         "mip_suv_max": f"{said['mip']['suv_max']:.4f}",
         "suv_factor": f"{said['suv']['factor']:.9g}",
         "units": said["suv"]["units"],
@@ -147,6 +154,10 @@ def row(source: int, folder: str, said: dict | None, uid: str = "", fault: str =
         "warnings": "; ".join(said["warnings"]),
         "fault": "",
     }
+
+
+def _text(number: float | None) -> str:
+    return "" if number is None else f"{number:.4f}"
 
 
 def table(rows: Iterable[dict]) -> str:

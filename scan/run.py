@@ -152,7 +152,7 @@ def _all(
                 yield row(number, "", None, series.uid, fault)
             else:
                 taken[series.name] = (
-                    "the same series of another source" if series.uid else "another file"
+                    "the same series of another source" if series.uid else "a file of this content"
                 )
                 yield row(number, series.name, said)
 
@@ -168,7 +168,7 @@ def _one(
 ) -> dict:
     folder = out / series.name
     if other := taken.get(series.name):
-        raise ScanError(f"{folder} holds the results of {other}; if it differs, use another --out")
+        raise ScanError(f"{folder.name} holds the results of {other} already")
     if said := done(folder, run_of(series, options, model)):
         counts.before += 1
         return said
@@ -187,10 +187,12 @@ def _failed(error: Exception, where: str, counts: Counts, progress: Progress) ->
     if isinstance(error, ScanError):
         where, line = error.where or where, str(error)
     elif isinstance(error, OSError):
-        where, line = error.filename or where, error.strerror or first_line(error)
+        where, line = error.filename or where, error.strerror or type(error).__name__
     elif isinstance(error, MemoryError):
         line = "there is too little memory for it"
     else:
-        line = f"{type(error).__name__}: {first_line(error)}"
+        # Its text may hold what stands in a header: for the terminal, not for the table.
+        line = f"an unexpected {type(error).__name__}"
+        where = f"{where}: {first_line(error)}"
     progress.say(f"error: {where}: {line}", error=True)
     return line

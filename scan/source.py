@@ -6,9 +6,11 @@ import hashlib
 import io
 import os
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,12 +32,19 @@ LARGE_MEMBER, LARGEST_MEMBER, LARGE_RATIO = 64 * 2**20, 2 * GIB, 100
 
 @dataclass(frozen=True)
 class File:
-    """A file in a folder or a ZIP: its name for messages, its size, and how to open it."""
+    """A file in a folder or a ZIP: its name for messages, and how to open it."""
 
     name: str
     folder: str
-    stamp: str  # changes when the file does
     open: Callable[[], BinaryIO]
+
+    def hash(self) -> str:
+        """SHA-256 of its content. Raises `ScanError`."""
+        try:
+            with self.open() as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ScanError(f"damaged or unreadable ({type(error).__name__})", self.name) from error
 
 
 @dataclass
@@ -59,10 +68,10 @@ class Series:
         """The series in words, for the terminal."""
         return f"{self.source}: series {self.uid}" if self.uid else str(self.source)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Changes when a file of the series is added, removed or changed."""
-        lines = sorted(f"{uid} {file.stamp}" for uid, file in self.files)
+        """Of the content of all files, wherever they lie. Raises `ScanError`."""
+        lines = sorted(file.hash() for _, file in self.files)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
@@ -113,14 +122,14 @@ def folder_name(uid: str) -> str:
 
 
 def _nifti(path: Path) -> Series:
-    stem = path.name[: path.name.lower().rindex(".nii")]
-    return Series(path, stem or "nifti", files=[("", _file(path))])
+    found = Series(path, "", files=[("", _file(path))])
+    # Its content names it: a file's name may be a patient's, and two may have the same.
+    found.name = f"nifti-{found.fingerprint}"
+    return found
 
 
 def _file(path: Path) -> File:
-    status = path.stat()
-    stamp = f"{status.st_size} {status.st_mtime_ns}"
-    return File(str(path), str(path.parent), stamp, lambda: path.open("rb"))
+    return File(str(path), str(path.parent), lambda: path.open("rb"))
 
 
 def _walk(folder: Path, out: Path | None) -> Iterator[File]:
@@ -162,10 +171,8 @@ def _members(source: Path, archive: zipfile.ZipFile) -> Iterator[File]:
             )
     for member in members:
         folder = member.filename.rpartition("/")[0]
-        stamp = f"{member.file_size} {member.CRC}"
-        yield File(
-            f"{source}:{member.filename}", f"{source}:{folder}", stamp, _opener(archive, member)
-        )
+        name = f"{source}:{member.filename}"
+        yield File(name, f"{source}:{folder}", _opener(archive, member))
 
 
 def _opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
@@ -191,6 +198,7 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
         kind, modality = head.get("SOPClassUID", ""), head.get("Modality") or "?"
         uid = head.get("SeriesInstanceUID", "")
         if kind == DICOMDIR:
+            others["DICOMDIR"] += 1
             continue
         projection = "REPROJECTION" in head.get("SeriesType", "")
         if not uid and (modality in ("PT", "?") or kind == PET or kind in MULTI_FRAME):
@@ -238,11 +246,17 @@ def _head(file: File) -> dict[str, str] | None:
     try:
         with file.open() as stream:
             start = stream.read(132)
-            bare = start[:2] == b"\x08\x00" and start[3:4] == b"\x00"  # without a preamble
+            # Without a preamble: the first element is of group 2 or 8, little endian.
+            bare = start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"
             if start[128:] != b"DICM" and not bare:
                 return None
             stream.seek(0)
             head = dcmread(stream, stop_before_pixels=True, specific_tags=list(HEAD), force=bare)
-        return {keyword: str(head.get(keyword) or "") for keyword in HEAD}
+        found = {keyword: str(head.get(keyword) or "") for keyword in HEAD}
+        # Only the meta header of a DICOMDIR says what it is.
+        found["SOPClassUID"] = found["SOPClassUID"] or str(
+            head.file_meta.get("MediaStorageSOPClassUID", "")
+        )
+        return found
     except Exception:  # pydicom and zipfile have no base for what damaged files raise
         return {}

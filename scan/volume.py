@@ -38,6 +38,7 @@ class Upright:
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
     degrees: float
+    directions: np.ndarray  # 3×3: of each of our axes its unit vector in LPS
     axes: tuple[int, int, int]  # which axis of the file each of ours is
     flipped: tuple[bool, bool, bool]
 
@@ -62,11 +63,31 @@ def check_size(shape: tuple[int, ...]) -> None:
         )
 
 
+def fill_outside(suv: np.ndarray) -> list[str]:
+    """Set what is no number outside of the body to 0, in place; return a warning where any is.
+
+    Outside is what can be seen from the border along an axis, through nothing but such voxels.
+    Raises `ScanError` where a voxel inside is no number.
+    """
+    missing = ~np.isfinite(suv)
+    if not missing.any():
+        return []
+    outside = np.zeros_like(missing)
+    for axis in range(missing.ndim):
+        outside |= np.logical_and.accumulate(missing, axis)
+        outside |= np.flip(np.logical_and.accumulate(np.flip(missing, axis), axis), axis)
+    if inside := int((missing & ~outside).sum()):
+        raise ScanError(
+            f"{inside:,} voxels inside the body are no numbers (NaN or infinite); convert the scan "
+            "again, or fill them"
+        )
+    suv[missing] = 0
+    return [f"{missing.mean():.1%} of the voxels are no numbers, all outside; they count as SUV 0"]
+
+
 def check_values(suv: np.ndarray) -> None:
-    """Raise `ScanError` where the values cannot be SUV."""
-    highest, lowest = float(suv.max()), float(suv.min())
-    if not (math.isfinite(highest) and math.isfinite(lowest)):
-        raise ScanError("it holds values that are no numbers (NaN or infinite)")
+    """Raise `ScanError` where the values, all of them finite, cannot be SUV."""
+    highest = float(suv.max())
     mean = float(suv.mean(dtype=np.float64))
     if mean < 0 or highest <= 0 or highest > 1000:
         raise ScanError(
@@ -106,4 +127,7 @@ def upright(volume: Volume) -> Upright:
     for axis, flip in zip(order, flipped, strict=True):
         corner[axis] = volume.suv.shape[axis] - 1 if flip else 0
     origin = tuple(float(mm) for mm in (volume.affine @ corner)[:3])
-    return Upright(view, tuple(float(spacing[a]) for a in order), origin, degrees, order, flipped)
+    signs = [-1.0 if flip else 1.0 for flip in flipped]
+    ours = np.array([directions[:, a] * sign for a, sign in zip(order, signs, strict=True)])
+    millimetres = tuple(float(spacing[axis]) for axis in order)
+    return Upright(view, millimetres, origin, degrees, ours, order, flipped)

@@ -77,17 +77,19 @@ def process(
         step()
     body = upright(volume)
     view = project(body, options.black)
-    mask = model(view.pixels)
-    lesions = measure(mask, view, body, volume.uids)
+    mask, probability = model(view.pixels)
+    lesions = measure(mask, view, body, volume.uids, probability)
     notes = warnings_of(suv, headers[0], body, view)
     said = report(headers[0], suv, body, view, options.black, lesions, model.as_json(), notes)
     said["run"] = run
-    contents = _contents(said, view, mask)
+    made: dict[str, bytes] = {}
     if options.dicom:
         from . import dicom_out
 
-        contents |= dicom_out.make(headers, suv, body, view, mask, model.as_json(), options)
-    _write(folder, contents)
+        about = model.as_json()
+        made, notes = dicom_out.make(headers, suv, body, view, mask, about, options)
+        said["warnings"] += notes
+    _write(folder, made | _contents(said, view, mask))
     return said
 
 
@@ -115,12 +117,13 @@ def _write(folder: Path, contents: dict[str, bytes | str]) -> None:
     try:
         for name, data in contents.items():
             files.write(partial / name, data)
-        if not folder.exists():
-            partial.rename(folder)
-            return
-        for name in [REPORT, *ALWAYS, *DICOM]:
-            (folder / name).unlink(missing_ok=True)
-        for name in sorted(contents, key=lambda name: name == REPORT):
-            os.replace(partial / name, folder / name)
+        with files.locked(folder.parent):  # two commands: never the report of one, picture of other
+            if not folder.exists():
+                partial.rename(folder)
+                return
+            for name in [REPORT, *ALWAYS, *DICOM]:
+                (folder / name).unlink(missing_ok=True)
+            for name in sorted(contents, key=lambda name: name == REPORT):
+                os.replace(partial / name, folder / name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -14,6 +14,11 @@ from pathlib import Path
 
 from tumour_segmenter.errors import UsageError
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 PARTIAL = ".tumour-segmenter-part-"  # nobody else's, so that leftovers may be removed
 LONGEST_SUFFIX = 16  # bytes; with it a temporary name stays far below the 255 of file systems
@@ -47,6 +52,27 @@ def replacing(path: Path, ending: str | None = None) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the first failure is the one to report
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Hold `folder`, which exists, for this process; another that asks waits, or is refused.
+
+    The system lets go of it when the process ends, however that happens. Without file locks, as
+    on Windows, nothing is held. Raises `BlockingIOError` that names the folder.
+    """
+    if fcntl is None:
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    except BlockingIOError as error:
+        error.filename = os.fspath(folder)
+        raise
+    finally:
+        os.close(held)
 
 
 def write(path: Path, data: bytes | str) -> None:

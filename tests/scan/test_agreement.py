@@ -1,4 +1,4 @@
-"""Headers that contradict themselves: refused, or the right value with a warning that names both."""
+"""Headers that contradict themselves are refused, or a warning names both values."""
 
 from datetime import datetime
 
@@ -121,7 +121,7 @@ def test_several_injections_that_differ_are_refused():
     (first,) = about.RadiopharmaceuticalInformationSequence
     again = header(RadionuclideTotalDose=100e6).RadiopharmaceuticalInformationSequence[0]
     about.RadiopharmaceuticalInformationSequence = [first, again]
-    with pytest.raises(ScanError, match="2 injections .* differ in RadionuclideTotalDose"):
+    with pytest.raises(ScanError, match=r"2 injections .* differ in RadionuclideTotalDose"):
         suv_of([about])
     assert suv_of([about], Given(dose=350e6)).factor == pytest.approx(FACTOR)
     about.RadiopharmaceuticalInformationSequence = [first, first]

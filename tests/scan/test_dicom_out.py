@@ -1,5 +1,6 @@
 """What other programs make of the results, and of the series that they are made from."""
 
+import json
 import shutil
 import subprocess
 
@@ -91,7 +92,8 @@ def test_a_nifti_has_dicom_results_too(tmp_path):
     affine = np.array([[0, 0, -4, 118], [0, -4, 0, 78], [3, 0, 0, 0], [0, 0, 0, 1.0]])
     nibabel.save(nibabel.Nifti1Image(body(), affine), tmp_path / "suv.nii")
     assert main([str(tmp_path / "suv.nii"), "--out", str(tmp_path / "out"), "--dicom"]) == 0
-    check_standard(tmp_path / "out" / "suv")
+    (folder,) = (tmp_path / "out").iterdir()
+    check_standard(folder)
 
 
 def check_standard(folder):
@@ -180,3 +182,79 @@ def test_coronal_slices_are_a_volume_like_any_other(tmp_path):
         for folder in (axial, save(coronal, tmp_path / "coronal"))
     )
     np.testing.assert_allclose(one.suv, other.suv, atol=2e-3)
+
+
+def uids(folder):
+    return [str(pydicom.dcmread(folder / f).SOPInstanceUID) for f in ("mip.dcm", "mask.dcm")]
+
+
+def test_other_objects_have_other_uids(tmp_path, monkeypatch):
+    found = [uids(results(tmp_path / "plain"))]
+    found.append(uids(results(tmp_path / "patient", "--dicom-patient")))
+    found.append(uids(results(tmp_path / "black", "--suv-black", "14")))
+    assert len({uid for pair in found for uid in pair}) == 6
+    monkeypatch.setattr("scan.model.Model.as_json", lambda self: {**ABOUT, "operating_point": "x"})
+    mip, mask = uids(results(tmp_path / "point"))
+    assert mip == found[0][0]
+    assert mask != found[0][1]
+
+
+ABOUT = {"name": "m", "version": "1", "hash": "a" * 64}
+
+
+def test_a_tilted_volume_lies_where_it_is(tmp_path):
+    angle = np.radians(4.5)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    slices = datasets()
+    for k, one in enumerate(slices):  # turned about the x axis
+        one.ImageOrientationPatient = [1, 0, 0, 0, cosine, sine]
+        up = 3.0 * k
+        one.ImagePositionPatient = [-118, -78 * cosine - up * sine, -78 * sine + up * cosine]
+    study = save(slices, tmp_path / "study")
+    assert main([str(study), "--out", str(tmp_path / "out"), "--dicom"]) == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    image = pydicom.dcmread(folder / "mip.dcm")
+    right, down = np.split(np.array([float(v) for v in image.ImageOrientationPatient]), 2)
+    np.testing.assert_allclose(right, [1, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(down, [0, sine, -cosine], atol=1e-9)
+    row, column = np.unravel_index(image.pixel_array.argmax(), image.pixel_array.shape)
+    place = np.array([float(v) for v in image.ImagePositionPatient])
+    place = place + column * 2.036 * right + row * 2 * down
+    # The hottest voxel, and the middle of the body from front to back.
+    y, z = -78 + 4 * 19.5, 3.0 * 30
+    expected = [-118 + 4 * 34, y * cosine - z * sine, y * sine + z * cosine]
+    np.testing.assert_allclose(place, expected, atol=2.1)
+
+
+@pytest.mark.parametrize(
+    "charset",
+    ["\\ISO 2022 IR 87", "\\ISO 2022 IR 149", "ISO 2022 IR 100", "ISO_IR 6", "UTF-8", "KLINGON"],
+)
+def test_any_character_set_of_the_source_gives_results_in_utf_8(charset, tmp_path):
+    study = write_series(tmp_path / "study", SpecificCharacterSet="ISO_IR 192")
+    text = charset.encode() + b" " * (len(charset) % 2)
+    for path in study.iterdir():  # pydicom would not write all of them
+        data, written = path.read_bytes(), b"CS\x0a\x00ISO_IR 192"
+        assert data.count(written) == 1
+        own = b"CS" + len(text).to_bytes(2, "little") + text
+        path.write_bytes(data.replace(written, own))
+    command = [str(study), "--out", str(tmp_path / "out"), "--dicom", "--dicom-patient"]
+    assert main(command) == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    for file in ("mip.dcm", "mask.dcm"):
+        assert pydicom.dcmread(folder / file).SpecificCharacterSet == "ISO_IR 192"
+
+
+def test_a_number_that_cannot_be_read_is_left_out_with_a_warning(tmp_path):
+    study = write_series(tmp_path / "study")
+    for path in study.iterdir():
+        data = path.read_bytes()
+        weight = b"DS\x04\x0070.0"  # explicit VR, four bytes
+        assert data.count(weight) == 1
+        path.write_bytes(data.replace(weight, weight.replace(b".", b",")))
+    command = [str(study), "--out", str(tmp_path / "out"), "--dicom", "--suv-factor", str(FACTOR)]
+    assert main(command) == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    assert pydicom.dcmread(folder / "mip.dcm").get("PatientWeight") is None
+    warnings = json.loads((folder / "report.json").read_text())["warnings"]
+    assert any("PatientWeight (0010,1030) cannot be read" in line for line in warnings)

@@ -1,0 +1,112 @@
+"""Geometry and values that are wrong without a word elsewhere: bounded, refused, or warned of."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pydicom", reason="pip install -r requirements-scan.txt")
+pytest.importorskip("nibabel", reason="pip install -r requirements-scan.txt")
+
+import nibabel
+
+from scan.cli import main
+from scan.errors import ScanError
+from scan.mip import project
+from scan.volume import Volume, fill_outside, upright
+from tests.support.pet_series import PEAKS, SPACING, body
+
+RAS = np.array([[0, 0, -4, 118], [0, -4, 0, 78], [3, 0, 0, 0], [0, 0, 0, 1.0]])
+LPS = np.diag([-1, -1, 1, 1.0]) @ RAS
+
+
+@pytest.fixture(autouse=True)
+def baseline(monkeypatch):
+    monkeypatch.setenv("MODEL", "baseline")
+
+
+def refused(path, tmp_path, capsys) -> str:
+    assert main([str(path), "--out", str(tmp_path / "out")]) == 1
+    assert list((tmp_path / "out").iterdir()) == []
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spacing", [SPACING, (1.0, 1.0, 1.0), (5.0, 4.0, 3.0)])
+def test_a_projection_shows_no_uptake_that_no_voxel_has(spacing):
+    suv = np.zeros((40, 12, 60), np.float32)
+    suv[10:30, 3:9, 20:40] = 10  # an edge, beside which a cubic kernel overshoots
+    suv[20, 5, 10] = 4
+    matrix = np.diag([1.0, 1, 1, 1])
+    matrix[:3, :3] = [[0, 0, spacing[2]], [0, spacing[1], 0], [spacing[0], 0, 0]]
+    view = project(upright(Volume(suv, matrix)), 7)
+    assert 9.9 < view.suv.max() <= 10
+    assert view.suv.min() >= 0
+    beside = project(upright(Volume(5 - suv / 2 + 1, matrix)), 7)  # the same edge from above
+    assert beside.suv.max() <= 6
+
+
+def write(path, values, affine=RAS, **forms):
+    image = nibabel.Nifti1Image(values, affine)
+    for name, (form, code) in forms.items():
+        getattr(image, f"set_{name}")(form, code=code)
+    nibabel.save(image, path)
+    return path
+
+
+def test_left_and_right_that_contradict_each_other_are_refused(tmp_path, capsys):
+    other = np.diag([-1, 1, 1, 1.0]) @ RAS
+    path = write(tmp_path / "a.nii", body(), qform=(other, 1), sform=(RAS, 1))
+    line = refused(path, tmp_path, capsys)
+    assert "left and right the other way round" in line
+    assert "-4" in line
+    assert "+4" in line
+    same = write(tmp_path / "b.nii", body(), qform=(RAS, 1), sform=(RAS, 1))
+    assert main([str(same), "--out", str(tmp_path / "out")]) == 0
+
+
+def test_voxel_sizes_that_contradict_each_other_are_refused(tmp_path, capsys):
+    path = write(tmp_path / "a.nii", body())
+    image = nibabel.load(path)
+    image.header["pixdim"][1:4] = 1.5, 2, 2
+    nibabel.save(nibabel.Nifti1Image(image.dataobj, None, image.header), tmp_path / "b.nii")
+    line = refused(tmp_path / "b.nii", tmp_path, capsys)
+    assert "3×4×4 mm, and its pixdim of 1.5×2×2 mm" in line
+
+
+def test_kilobecquerel_are_no_suv(tmp_path, capsys):
+    path = write(tmp_path / "kbq.nii", body() * 5)
+    assert "is it in kBq/mL? Give --suv-factor" in refused(path, tmp_path, capsys)
+    assert main([str(path), "--out", str(tmp_path / "out"), "--suv-factor", "0.2"]) == 0
+    (report,) = (tmp_path / "out").glob("*/report.json")
+    assert json.loads(report.read_text())["mip"]["suv_max"] == pytest.approx(max(PEAKS), rel=1e-5)
+
+
+def test_a_name_that_does_not_fit_the_content_says_so(tmp_path, capsys):
+    plain = write(tmp_path / "a.nii", body()).read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(plain)
+    assert "not compressed: rename it to end in .nii" in refused(
+        tmp_path / "b.nii.gz", tmp_path, capsys
+    )
+    (tmp_path / "c.nii").write_bytes(gzip.compress(plain))
+    assert "compressed: rename it to end in .nii.gz" in refused(
+        tmp_path / "c.nii", tmp_path, capsys
+    )
+
+
+def test_no_number_outside_of_the_body_is_no_uptake(tmp_path):
+    values = body()
+    values[:, :5], values[:, :, -6:] = np.nan, np.inf
+    path = write(tmp_path / "a.nii", values)
+    assert main([str(path), "--out", str(tmp_path / "out")]) == 0
+    (report,) = (tmp_path / "out").glob("*/report.json")
+    warnings = json.loads(report.read_text())["warnings"]
+    assert any("21.2% of the voxels are no numbers" in line for line in warnings)
+
+
+def test_no_number_inside_of_the_body_is_refused():
+    values = body()
+    values[30, 20, 30] = np.nan
+    with pytest.raises(ScanError, match="1 voxels inside the body are no numbers"):
+        fill_outside(values)
+    assert fill_outside(body()) == []
