@@ -5,6 +5,7 @@
     gallery.png   the scorer's gallery of three phantoms
     pipeline.svg  the way of an image
 
+What was measured is drawn by `python -m train.out_of_fold`, into artifacts/.
 figures.json holds a hash of each picture and of the files that it shows: a test says when a picture
 is older than one of these. Needs chromium and chromedriver, and the environment .venv-dev.
 """
@@ -49,7 +50,7 @@ SHOWS = {
 }
 WIDTH, HEIGHT = 1280, 900  # of the browser's window
 MARGIN = 12  # pixels
-COLOURS = 128  # of the palette of a PNG
+COLOURS = 224  # of the palette of a PNG
 GALLERY = 3  # phantoms
 
 
@@ -88,7 +89,7 @@ def page(browser: webdriver.Chrome) -> Image.Image:
         shown.upload(scan)
         shown.wait_for(1)
         shown.facts()
-        shown.run("document.documentElement.style.scrollbarWidth = 'none'; scrollTo(0, 0)")
+        shown.run("scrollTo(0, 0)")
         mask = _picture(browser.get_screenshot_as_png())
         shown.click("input[name=show][value=probability]")
         shown.run("document.activeElement.blur(); scrollTo(0, 0)")
@@ -173,6 +174,7 @@ def main() -> int:
         print("error: install chromium and chromedriver, which draw the pages", file=sys.stderr)
         return 2
     with _folder() as profile, open_browser(profile) as browser:
+        browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
         for draw in (page, report, gallery):
             files.write(DOCS / f"{draw.__name__}.png", small(draw(browser)))
     files.write(DOCS / "pipeline.svg", pipeline.pipeline())
