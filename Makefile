@@ -47,7 +47,7 @@ export: dev-env ## turn that network into a file to serve: make export RUN=runs/
 model: dev-env ## from ImageNet weights to model.onnx and fast.onnx: make model DATA=folder OUT=runs/artifacts
 	$(DEV)/python -m train.crossval --data $(DATA) --out $(RUNS) --seeds $(SEEDS) \
 		--minutes $(MINUTES) --jobs $(JOBS)
-	$(DEV)/python -m train.out_of_fold --weights $(RUNS)/weights --data $(DATA) --out $(OUT)
+	$(DEV)/python -m train.out_of_fold --weights $(RUNS)/weights/fold-?.safetensors --data $(DATA) --out $(OUT)
 	mkdir -p $(OUT)/weights && cp $(RUNS)/weights/fold-?.safetensors $(OUT)/weights/
 	$(DEV)/python -m export --weights $(OUT)/weights/fold-?.safetensors --data $(DATA) \
 		--operating-points $(OUT)/out_of_fold.json --out $(OUT)/model.onnx

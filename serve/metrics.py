@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from flask import Flask, Response, g, request
 
 from tumour_segmenter.errors import SettingsError
+from tumour_segmenter.needs import how_to_install
 
 from .queue import Queue
 
@@ -27,9 +28,7 @@ def open_folder(parent: str | None) -> None:
     """Make the folder in `parent` and name it to the workers to come; raises `SettingsError`."""
     # Not imported yet: it looks for the folder when it is.
     if not find_spec("prometheus_client"):
-        raise SettingsError(
-            "METRICS=on needs prometheus_client: pip install -r requirements-metrics.txt"
-        )
+        raise SettingsError(f"METRICS=on needs prometheus_client; {how_to_install('metrics')}")
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="metrics-", dir=parent)
 
 

@@ -2,10 +2,13 @@
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from train import weights
 from tumour_segmenter import files
 
 CHECKPOINT, WEIGHTS = "last.pt", "weights.safetensors"  # while a run trains, and once it is done
@@ -16,6 +19,27 @@ def check_folder(out: Path) -> None:
     there = next((path for path in (out, *out.parents) if path.exists()), out)
     if there.exists() and not there.is_dir():
         raise ValueError(f"{there} is a file, expected the folder of a run")
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Make the folder and hold it. Raises ValueError where another process is at work in it."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with files.locked(out, wait=False):
+            yield
+    except BlockingIOError as error:
+        raise ValueError(
+            f"{out}: another process trains here; wait for its end, or choose another --out"
+        ) from error
+
+
+def facts_in(out: Path) -> dict[str, str]:
+    """The facts of the run in a folder, done or not; empty where there is none. Raises
+    ValueError."""
+    if (out / WEIGHTS).exists():
+        return weights.load(out / WEIGHTS).facts
+    return load(out)["facts"] if (out / CHECKPOINT).exists() else {}
 
 
 def save(out: Path, state: dict) -> None:

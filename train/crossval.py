@@ -11,13 +11,14 @@ import argparse
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-from train import checkpoint, cli, dataset, fit, weights
+from train import checkpoint, cli, dataset, fit, pretrained, weights
 from train.config import Config
 from train.progress import Progress
 from tumour_segmenter import files
@@ -36,6 +37,18 @@ def check_same(folder: Path, wanted: Config) -> None:
             raise ValueError(
                 f"{folder} is of other settings: {name} is {found[name]}, not {asked[name]}; "
                 "choose another --out, or remove that folder"
+            )
+
+
+def check_origin(folder: Path, wanted: Config, data: str) -> None:
+    """Raise ValueError where the run in the folder is of other data or another start. data: the
+    fingerprint."""
+    facts = checkpoint.facts_in(folder)
+    for name, asked in (("data_fingerprint", data), ("started_from", pretrained.origin(wanted))):
+        if facts and facts.get(name) != asked:
+            raise ValueError(
+                f"{folder} is of another run: {name} is {facts.get(name)}, not {asked}; choose "
+                "another --out, or remove that folder"
             )
 
 
@@ -62,6 +75,8 @@ def train(runs: dict[Path, Config], arguments: argparse.Namespace) -> list[Path]
     waiting = [folder for folder in runs if not (folder / checkpoint.WEIGHTS).exists()]
     running: dict[Path, subprocess.Popen] = {}
     failed: list[Path] = []
+    # Whoever ends this process ends its runs: the `finally` below is to be reached.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with Progress("cross-validation", len(runs), "runs", len(runs) - len(waiting)) as progress:
@@ -122,6 +137,16 @@ def _run(arguments: argparse.Namespace) -> int:
         folder = arguments.out / f"fold-{fold}-seed-{seed}"
         runs[folder] = Config(data=str(arguments.data), **settings | own)
         check_same(folder, runs[folder])
+    if any(checkpoint.facts_in(folder) for folder in runs):
+        data = dataset.fingerprint(dataset.load(arguments.data, note=lambda _: None))
+        for folder, wanted in runs.items():
+            check_origin(folder, wanted, data)
+    with checkpoint.alone_in(arguments.out):
+        return _train_all(runs, arguments)
+
+
+def _train_all(runs: dict[Path, Config], arguments: argparse.Namespace) -> int:
+    folder = next(iter(runs))
     print(f"runs: {len(runs)}, each with {runs[folder].budget} of training; see */{LOG} there")
     if failed := train(runs, arguments):
         logs = ", ".join(str(folder / LOG) for folder in failed)

@@ -189,8 +189,8 @@ def _run(arguments: argparse.Namespace) -> int:
             if (value := getattr(arguments, name)) is not None:
                 settings[name] = str(value) if isinstance(value, Path) else value
         config = Config(**settings)
-        out.mkdir(parents=True, exist_ok=True)
-        fit(config, out, torch.device("cuda" if torch.cuda.is_available() else "cpu"), state)
+        with checkpoint.alone_in(out):
+            fit(config, out, torch.device("cuda" if torch.cuda.is_available() else "cpu"), state)
     path, data = out / checkpoint.WEIGHTS, arguments.data or "DATA"
     print(f"weights: {path}\nnext: {sys.executable} -m export --weights {path} --data {data}")
     return 0

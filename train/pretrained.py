@@ -26,10 +26,10 @@ PUBLISHED_EPSILON, EPSILON = 1e-3, 1e-5  # of the published norms, and of torch'
 def load_start(network: UNet, config: Config, validation: list[Case]) -> dict[str, str]:
     """Load what the network starts from; return the facts `started_from` and `trained_on`. Raises
     ValueError where weights cannot be read or were trained on a validation case."""
+    started_from = origin(config)
     if config.start_from is None:
-        path = package_file()
-        load_imagenet(network.encoder, path)
-        return {"started_from": f"ImageNet, sha256 {sha256(path)}", "trained_on": "[]"}
+        load_imagenet(network.encoder, package_file())
+        return {"started_from": started_from, "trained_on": "[]"}
     path = Path(config.start_from)
     earlier = weights.load(path)
     if "trained_on" not in earlier.facts:
@@ -41,7 +41,14 @@ def load_start(network: UNet, config: Config, validation: list[Case]) -> dict[st
             f"fold {config.fold}; start from weights that were not, or choose another --fold"
         )
     network.load_state_dict(earlier.network.state_dict())
-    return {"started_from": f"weights, sha256 {sha256(path)}", "trained_on": trained_on}
+    return {"started_from": started_from, "trained_on": trained_on}
+
+
+def origin(config: Config) -> str:
+    """What a network starts from, with its hash: the fact `started_from`. Raises ValueError."""
+    if config.start_from is None:
+        return f"ImageNet, sha256 {sha256(package_file())}"
+    return f"weights, sha256 {sha256(Path(config.start_from))}"
 
 
 def package_file() -> Path:

@@ -6,16 +6,16 @@ import signal
 import time
 from collections import Counter
 from functools import partial
-from importlib.util import find_spec
 
 import pytest
 
+from serve import metrics
 from serve.app import create_app
 from serve.settings import Settings
 from tests.support.serving import body_of, post, serving, together
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
-from tumour_segmenter.errors import SettingsError, UsageError
+from tumour_segmenter.errors import SettingsError
 
 
 def figures(url: str) -> dict[str, float]:
@@ -83,10 +83,10 @@ def test_what_the_page_posts_is_counted_by_itself(tmp_path):
             assert seen.get(name, 0) == answered[path, status]
 
 
-@pytest.mark.skipif(bool(find_spec("prometheus_client")), reason="prometheus_client is here")
-def test_server_says_what_its_figures_need():
-    with pytest.raises(UsageError, match="requirements-metrics"), serving("baseline", METRICS="on"):
-        pass
+def test_server_says_what_its_figures_need(monkeypatch):
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"needs prometheus_client; .*requirements-metrics"):
+        metrics.open_folder(None)
 
 
 def test_setting_is_on_or_off():

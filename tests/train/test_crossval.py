@@ -1,13 +1,16 @@
 """All folds and seeds are trained, each once; what is done is not done again."""
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.support.folders import draw_data, options_in
-from train import crossval, weights
+from train import checkpoint, crossval, fit, weights
 from train.canonical import Upright
 from train.network import UNet
 
@@ -69,6 +72,43 @@ def test_runs_of_other_settings_are_not_taken_for_done(folder, capsys):
     assert "steps is 1, not 2; choose another --out" in capsys.readouterr().err
     assert _run(folder, "--folds", "0", "--config", "default") == 2
     assert "choose another --out" in capsys.readouterr().err
+
+
+def test_runs_of_other_data_or_another_start_are_not_taken_for_done(folder, capsys):
+    draw_data(folder / "others", patients=11, controls=5)
+    assert _run(folder, "--folds", "0", data="others") == 2
+    error = capsys.readouterr().err
+    assert "fold-0-seed-0 is of another run: data_fingerprint is " in error
+    start = folder / "runs/fold-0-seed-0/weights.safetensors"
+    (folder / "again").mkdir()
+    (folder / "again/fold-0-seed-0").symlink_to(folder / "runs/fold-0-seed-0")
+    options = {"out": "again", "start-from": str(start.relative_to(folder))}
+    assert _run(folder, "--folds", "0", **options) == 2
+    assert "started_from is ImageNet, sha256 " in capsys.readouterr().err
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(folder, capsys):
+    with checkpoint.alone_in(folder / "busy"):
+        assert _run(folder, "--folds", "0", out="busy") == 2
+        assert "another process trains here" in capsys.readouterr().err
+        single = ["--data", str(folder / "data"), "--out", str(folder / "busy"), "--steps", "1"]
+        assert fit.main([*single, "--config", "fine-tune"]) == 2
+        assert "another process trains here" in capsys.readouterr().err
+    assert list((folder / "busy").iterdir()) == []
+
+
+def test_whoever_ends_a_cross_validation_ends_its_runs(folder):
+    words = options_in(folder, data="data", out="ended")
+    budget = ["--folds", "0", "--config", "fine-tune", "--minutes", "5"]
+    command = [sys.executable, "-m", "train.crossval", *words, *budget]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        log, end = folder / "ended/fold-0-seed-0/fit.log", time.monotonic() + 60
+        while not (log.exists() and "budget:" in log.read_text()) and time.monotonic() < end:
+            time.sleep(0.2)
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+    with checkpoint.alone_in(folder / "ended/fold-0-seed-0"):  # nobody is there
+        assert log.exists()
 
 
 def test_a_run_that_fails_is_named_with_its_reason_and_log(folder, capsys):
