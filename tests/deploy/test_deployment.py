@@ -1,4 +1,4 @@
-"""docs/deployment.md: its commands leave a key, its proxy with TLS works before a real server."""
+"""The documents' commands leave a key, the proxy with TLS works before a real server."""
 
 import contextlib
 import json
@@ -15,29 +15,32 @@ import pytest
 from serve.settings import Settings
 from tests.conftest import PROJECT
 from tests.deploy.test_proxy import NGINX, needs_nginx
-from tests.project.test_docs import blocks
 from tests.serve.test_crashes import wait
+from tests.support.documents import blocks
 from tests.support.serving import serving
 
-TEXT = (PROJECT / "docs" / "deployment.md").read_text()
+PAGES = [PROJECT / "docs" / name for name in ("deployment.md", "operations.md")]
+UNIT = (PROJECT / "deploy" / "segmenter.service").read_text()
+PROXY = (PROJECT / "deploy" / "nginx-tls.conf").read_text()
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
 
 
-def commands_that_write(name: str) -> str:
-    """The lines of the document that make the file `name`, and the umask before them."""
-    lines = [line.strip() for line in blocks(TEXT, "text").splitlines()]
-    found = [line for line in lines if line.endswith(f" {name}")]
-    assert found
-    before = lines[lines.index(found[0]) - 1]
-    assert before == "umask 077"
-    return "\n".join([before, *found])
+def command_that_writes(name: str) -> str:
+    """Return the line of the documents that makes the file `name`, in a shell of its own: a umask
+    that stayed would make files that the service cannot read."""
+    lines = [
+        line for page in PAGES for block in blocks(page, "sh") for line in block.code.split("\n")
+    ]
+    (found,) = [line for line in lines if line.endswith(f" {name})")]
+    assert found.startswith("(umask 077; ")
+    return found
 
 
 @needs_openssl
 @pytest.mark.parametrize("name", [".env", "/etc/segmenter.env"])
 def test_commands_make_a_file_of_settings_with_a_key(tmp_path, name):
     file = tmp_path / "settings"
-    script = commands_that_write(name).replace(f" {name}", f" {file}")
+    script = command_that_writes(name).replace(f" {name})", f" {file})")
     subprocess.run(["sh", "-euc", script], check=True)
     values = dict(line.split("=", 1) for line in file.read_text().splitlines())
     assert re.fullmatch("[0-9a-f]{48}", values["API_KEY"])
@@ -48,17 +51,15 @@ def test_commands_make_a_file_of_settings_with_a_key(tmp_path, name):
 
 
 def test_service_may_end_in_its_own_time():
-    unit = blocks(TEXT, "ini")
     settings = Settings.read({"MODEL": "baseline"})
-    stop = int(re.search(r"TimeoutStopSec=(\d+)", unit)[1])
+    stop = int(re.search(r"TimeoutStopSec=(\d+)", UNIT)[1])
     assert stop > settings.drain + settings.deadline + 1
 
 
 def test_proxy_waits_longer_and_takes_more_than_the_server():
     settings = Settings.read({"MODEL": "baseline"})
-    text = blocks(TEXT, "nginx")
-    assert int(re.search(r"proxy_read_timeout (\d+)s;", text)[1]) > settings.deadline + 1
-    assert int(re.search(r"client_max_body_size (\d+)m;", text)[1]) * 2**20 > settings.max_body
+    assert int(re.search(r"proxy_read_timeout (\d+)s;", PROXY)[1]) > settings.deadline + 1
+    assert int(re.search(r"client_max_body_size (\d+)m;", PROXY)[1]) * 2**20 > settings.max_body
 
 
 @needs_nginx
@@ -72,8 +73,7 @@ def test_proxy_with_tls_before_the_server(artifact, tmp_path):
     new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", *subject, *made]
     subprocess.run(new, check=True, capture_output=True)
     with serving(artifact, WORKERS="1", METRICS="off") as server, contextlib.ExitStack() as stack:
-        text = blocks(TEXT, "nginx")
-        text = re.sub(r" *listen \[::\].*\n", "", text)
+        text = re.sub(r" *listen \[::\].*\n", "", PROXY)
         for there, here in {
             "listen 443 ssl": f"listen 127.0.0.1:{tls} ssl",
             "listen 80": f"listen 127.0.0.1:{plain}",
