@@ -1,6 +1,5 @@
-"""docs/deployment.md and its files: a key is left, TLS works before a real server."""
+"""The documents' commands leave a key, the proxy with TLS works before a real server."""
 
-import configparser
 import contextlib
 import json
 import os
@@ -13,37 +12,37 @@ import subprocess
 
 import pytest
 
-from benchmarks.host.server import COMMAND
 from serve.settings import Settings
 from tests.conftest import PROJECT
 from tests.deploy.test_proxy import NGINX, needs_nginx
-from tests.project.test_docs import blocks
 from tests.serve.test_crashes import wait
+from tests.support.documents import blocks
 from tests.support.serving import serving
 
-TEXT = (PROJECT / "docs" / "deployment.md").read_text()
-UNIT = PROJECT / "deploy" / "segmenter.service"
-TLS = PROJECT / "deploy" / "nginx-tls.conf"
+PAGES = [PROJECT / "docs" / name for name in ("deployment.md", "operations.md")]
+UNIT = (PROJECT / "deploy" / "segmenter.service").read_text()
+PROXY = (PROJECT / "deploy" / "nginx-tls.conf").read_text()
 needs_openssl = pytest.mark.skipif(
     not shutil.which("openssl"), reason="openssl is missing: apt install openssl"
 )
 
 
-def commands_that_write(name: str) -> str:
-    """The lines of the document that make the file `name`, and the umask before them."""
-    lines = [line.strip() for line in blocks(TEXT, "text").splitlines()]
-    found = [line for line in lines if line.endswith(f" {name}")]
-    assert found
-    before = lines[lines.index(found[0]) - 1]
-    assert before == "umask 077"
-    return "\n".join([before, *found])
+def command_that_writes(name: str) -> str:
+    """Return the line of the documents that makes the file `name`, in a shell of its own: a umask
+    that stayed would make files that the service cannot read."""
+    lines = [
+        line for page in PAGES for block in blocks(page, "sh") for line in block.code.split("\n")
+    ]
+    (found,) = [line for line in lines if line.endswith(f" {name})")]
+    assert found.startswith("(umask 077; ")
+    return found
 
 
 @needs_openssl
 @pytest.mark.parametrize("name", [".env", "/etc/segmenter.env"])
 def test_commands_make_a_file_of_settings_with_a_key(tmp_path, name):
     file = tmp_path / "settings"
-    script = commands_that_write(name).replace(f" {name}", f" {file}")
+    script = command_that_writes(name).replace(f" {name})", f" {file})")
     subprocess.run(["sh", "-euc", script], check=True)
     values = dict(line.split("=", 1) for line in file.read_text().splitlines())
     assert re.fullmatch("[0-9a-f]{48}", values["API_KEY"])
@@ -54,43 +53,24 @@ def test_commands_make_a_file_of_settings_with_a_key(tmp_path, name):
 
 
 def test_service_may_end_in_its_own_time():
-    unit = UNIT.read_text()
     settings = Settings.read({"MODEL": "baseline"})
-    stop = int(re.search(r"TimeoutStopSec=(\d+)", unit)[1])
+    stop = int(re.search(r"TimeoutStopSec=(\d+)", UNIT)[1])
     assert stop > settings.drain + settings.deadline + 1
 
 
-def test_service_starts_what_the_document_installs():
-    unit = configparser.ConfigParser(strict=False)
-    unit.optionxform = str
-    unit.read_string(UNIT.read_text())
-    service = unit["Service"]
-    folder = service["WorkingDirectory"]
-    for line in (
-        f"git clone https://.../tumour-segmenter.git {folder}",
-        f"useradd --system --shell /usr/sbin/nologin {service['User']}",
-        f"cp deploy/{UNIT.name} /etc/systemd/system/",
-        f"cp deploy/{TLS.name} /etc/nginx/sites-available/segmenter",
-    ):
-        assert line in TEXT
-    assert f"> {service['EnvironmentFile']}" in TEXT
-    assert service["ExecStart"] == f"{folder}/.venv/bin/{' '.join(COMMAND)}"
-
-
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="apt install systemd")
 def test_systemd_finds_nothing_wrong_with_the_service(tmp_path):
-    here = UNIT.read_text().replace("/srv/segmenter/.venv/bin/gunicorn", "/bin/true")
-    (tmp_path / UNIT.name).write_text(here)
-    command = ["systemd-analyze", "verify", tmp_path / UNIT.name]
+    here = UNIT.replace("/srv/segmenter/.venv/bin/gunicorn", "/bin/true")
+    (tmp_path / "segmenter.service").write_text(here)
+    command = ["systemd-analyze", "verify", tmp_path / "segmenter.service"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_proxy_waits_longer_and_takes_more_than_the_server():
     settings = Settings.read({"MODEL": "baseline"})
-    text = TLS.read_text()
-    assert int(re.search(r"proxy_read_timeout (\d+)s;", text)[1]) > settings.deadline + 1
-    assert int(re.search(r"client_max_body_size (\d+)m;", text)[1]) * 2**20 > settings.max_body
+    assert int(re.search(r"proxy_read_timeout (\d+)s;", PROXY)[1]) > settings.deadline + 1
+    assert int(re.search(r"client_max_body_size (\d+)m;", PROXY)[1]) * 2**20 > settings.max_body
 
 
 @pytest.mark.slow
@@ -105,8 +85,7 @@ def test_proxy_with_tls_before_the_server(artifact, tmp_path):
     new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", *subject, *made]
     subprocess.run(new, check=True, capture_output=True)
     with serving(artifact, WORKERS="1", METRICS="off") as server, contextlib.ExitStack() as stack:
-        text = TLS.read_text()
-        text = re.sub(r" *listen \[::\].*\n", "", text)
+        text = re.sub(r" *listen \[::\].*\n", "", PROXY)
         for there, here in {
             "listen 443 ssl": f"listen 127.0.0.1:{tls} ssl",
             "listen 80": f"listen 127.0.0.1:{plain}",

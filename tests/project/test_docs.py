@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 
 import tumour_segmenter
-from serve.page import EXAMPLES
+from serve.page import EXAMPLES as PHANTOMS
 from serve.settings import VARIABLES
 from tests.conftest import PROJECT, SHIPPED
+from tests.project.test_architecture import ARROWS
+from tests.support.documents import DOCUMENTS, blocks, inline
 from tumour_segmenter.contract import decode_png
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import Baseline
 
-DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")])
 README = PROJECT / "README.md"
-API = (PROJECT / "docs" / "api.md").read_text()
+DOCS = PROJECT / "docs"
+API = (DOCS / "api.md").read_text()
+OPERATIONS = (DOCS / "operations.md").read_text()
+WAYS = ("challenge.md", "deployment.md", "own-scans.md")  # one page for each kind of reader
+WORDS_OF_A_WAY, WORDS_OF_ALL = 600, 8500
 
 # Language of a code block -> how to run it.
 RUNNERS = {
@@ -30,19 +35,11 @@ RUNNERS = {
     "python": [sys.executable, "-c"],
     "javascript": ["node", "--input-type=module", "-e"],
 }
+EXAMPLES = [*blocks(DOCS / "api.md", *RUNNERS), *blocks(README, "python")]
 BLOCKS = [
-    pytest.param(language, code, id=f"{language}-{number}")
-    for number, (language, code) in enumerate(
-        re.findall(r"```(\w+)\n(.*?)```", API + README.read_text(), re.S)
-    )
-    if language in RUNNERS and not re.match(r"(\w+=\S+ )?make |\.venv", code)
+    pytest.param(block.language, block.code, id=f"{block.language}-{number}")
+    for number, block in enumerate(EXAMPLES)
 ]
-
-
-def blocks(text: str, *languages: str) -> str:
-    """Return the code blocks of `text` in these languages, one after the other."""
-    found = re.findall(r"^ *```(\w+)\n(.*?)^ *```", text, re.S | re.M)
-    return "".join(code for language, code in found if language in languages)
 
 
 # The API
@@ -53,7 +50,7 @@ def test_example_of_the_api_runs(live_server, tmp_path, language, code):
     program = RUNNERS[language][0]
     if not shutil.which(program) or ("curl " in code and not shutil.which("curl")):
         pytest.skip(f"needs {program}, and curl where it is used")
-    pixels, _ = phantom(**EXAMPLES[0])
+    pixels, _ = phantom(**PHANTOMS[0])
     if "examples/1.png" not in code:
         url = f"{live_server}/examples/1.png"
         code_before = f"import urllib.request as u; u.urlretrieve({url!r}, 'scan.png')"
@@ -89,7 +86,7 @@ def test_every_path_and_status_of_the_description_is_explained():
         for method, operation in methods.items():
             assert f"{method.upper()} {path}" in API
             for status in operation["responses"]:
-                assert status == "200" or f"| {status} |" in API
+                assert status == "200" or re.search(rf"^- [\d, ]*{status}\b", API, re.M)
 
 
 def test_every_code_of_an_error_is_explained():
@@ -98,7 +95,8 @@ def test_every_code_of_an_error_is_explained():
     codes = set(re.findall(r'ContractError\(\s*"(\w+)"', source))
     codes |= set(re.findall(r'(?<!: )[45]\d\d, "(\w+)"', source))
     codes |= set(re.findall(r'api_code = "(\w+)"', source))
-    explained = set(re.findall(r"^\| \d+ \| `(\w+)` \|", API, re.M))
+    rows = re.findall(r"^- \d{3}[\d, ]* (`.*?`):", API, re.M)
+    explained = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
     assert {"broken_png", "overloaded", "uri_too_long"} <= codes
     assert codes - explained == {"bad_answer", "bad_mask"}  # of answers, never in one
 
@@ -114,26 +112,44 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def test_readme_lists_every_setting():
-    table = re.search(r"<!-- settings -->\n+(.*?)\n+<!-- /settings -->", README.read_text(), re.S)
-    assert table, "the README has no <!-- settings --> ... <!-- /settings -->"
+def test_every_setting_is_listed():
+    table = re.search(r"<!-- settings -->\n+(.*?)\n+<!-- /settings -->", OPERATIONS, re.S)
+    assert table, "operations.md has no <!-- settings --> ... <!-- /settings -->"
     assert table[1] == settings_table()
 
 
+def lines_of_code(document: Path) -> list[str]:
+    """Return each command of a document, also those within sentences."""
+    code = "\n".join(block.code for block in blocks(document, "sh")).replace("\\\n", " ")
+    return [*code.splitlines(), *inline(document)]
+
+
 def test_commands_of_make_exist():
-    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.M))
-    named = {
-        (document.name, target)
-        for document in DOCUMENTS
-        for code in [blocks(document.read_text(), "sh", "text"), *inline(document)]
-        for target in re.findall(r"(?:^|[;&(]) *make ([a-z-]+)", code, re.M)
-    }
-    assert len(named) > 3
+    makefile = (PROJECT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    known = set(re.findall(r"^([A-Z]+) \?=", makefile, re.M))
+    named, given = set(), set()
+    for document in DOCUMENTS:
+        for line in lines_of_code(document):
+            for target, rest in re.findall(r"(?:^|[;&(] *|=\S+ )make ([a-z-]+)([^;&)]*)", line):
+                named.add((document.name, target))
+                given |= {(document.name, name) for name in re.findall(r"\b([A-Z]+)=", rest)}
+    assert len(named) > 10
     assert {(name, target) for name, target in named if target not in targets} == set()
+    assert {(name, variable) for name, variable in given if variable not in known} == set()
 
 
-def inline(document: Path) -> list[str]:
-    return re.findall(r"`([^`\n]+)`", document.read_text())
+def test_settings_before_commands_exist():
+    given = {
+        (document.name, name)
+        for document in DOCUMENTS
+        for line in lines_of_code(document)
+        for before in re.findall(r"^(.*?)make serve", line)
+        for name in re.findall(r"\b([A-Z_]+)=", before)
+    }
+    known = {variable.name for variable in VARIABLES}
+    assert ("challenge.md", "MODEL") in given
+    assert {(page, name) for page, name in given if name not in known} == set()
 
 
 ROOMS = "tumour_segmenter|serve|scan|train|export"
@@ -144,8 +160,7 @@ def commands() -> list[tuple[str, ...]]:
     """Return program and options of each command of ours in a document: -m module or a script."""
     found = set()
     for document in DOCUMENTS:
-        code = blocks(document.read_text(), "sh", "text").replace("\\\n", " ")
-        for line in [*code.splitlines(), *inline(document)]:
+        for line in lines_of_code(document):
             match = re.search(rf"python3? (-m (?:{ROOMS})\S*|benchmarks/\S+\.py)(.*)", line)
             if match:
                 rest = match[2].split()
@@ -192,19 +207,43 @@ def test_links_and_named_files_exist(document):
             assert path.exists(), target
             assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
     for name in inline(document):
-        if re.fullmatch(r"(serve|train|export|benchmarks|tests|docs)/[\w/]+\.\w+", name):
+        if re.fullmatch(rf"({ROOMS}|benchmarks|tests|docs)/[\w/]+\.\w+", name):
             assert (PROJECT / name).exists(), name
 
 
-def test_map_of_the_house_names_files_that_exist():
-    house = blocks((PROJECT / "CONTRIBUTING.md").read_text(), "text")
-    folder, named = "", []
-    for line in house.splitlines():
-        name = line.split()[0]
-        folder = name if name.endswith("/") else folder
-        named.append(folder if name.endswith("/") else folder + name)
-    assert len(named) > 15
-    assert [name for name in named if name != "artifacts/" and not (PROJECT / name).exists()] == []
+def test_files_that_commands_name_exist():
+    named = {
+        name.rstrip(".")
+        for document in DOCUMENTS
+        if document.name != "CHANGELOG.md"  # names what is gone
+        for line in lines_of_code(document)
+        for name in re.findall(r"(?<![\w/.-])((?:artifacts|benchmarks|deploy)/[\w/.-]+)", line)
+    }
+    assert "deploy/kubernetes/public" in named
+    assert {name for name in named if not (PROJECT / name).exists()} == set()
+
+
+def test_map_of_the_house_names_every_room_and_what_it_may_import():
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    rooms = dict(re.findall(r"^- `(\w+)/` \((.*?)\):", text, re.M))
+    for room, others in ARROWS.items():
+        names = {"tumour_segmenter" if name == "library" else name for name in others}
+        said = rooms[room].replace("library", "tumour_segmenter")
+        assert said == (", ".join(sorted(names, reverse=True)) or "nothing"), room
+
+
+def words(document: Path) -> int:
+    """Count what has a letter or a digit; the lines of a table are no words."""
+    return len([word for word in document.read_text().split() if re.search(r"\w", word)])
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_way_of_each_reader_is_short(name):
+    assert words(DOCS / name) <= WORDS_OF_A_WAY
+
+
+def test_all_documents_together_are_short():
+    assert sum(map(words, DOCUMENTS)) <= WORDS_OF_ALL
 
 
 def test_version_is_the_same_everywhere(client):
@@ -226,3 +265,17 @@ def test_model_card_is_of_the_shipped_file():
     assert properties["version"] == tumour_segmenter.__version__
     card = (PROJECT / "artifacts/MODEL_CARD.md").read_text()
     assert card.startswith(f"# Model card: tumour segmenter {tumour_segmenter.__version__}\n")
+
+
+def test_service_of_systemd_runs_the_command_of_the_container():
+    unit = (PROJECT / "deploy" / "segmenter.service").read_text()
+    (command,) = re.findall(r"ExecStart=(.*)", unit)
+    folder = re.search(r"WorkingDirectory=(.*)", unit)[1]
+    assert command == f"{folder}/.venv/bin/gunicorn serve.app:app"
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    assert (
+        json.loads(re.search(r"^CMD (.*)$", dockerfile, re.M)[1])
+        == command.split("bin/")[1].split()
+    )
+    variables = set(re.findall(r"^ *([A-Z_]+)=", unit, re.M))
+    assert variables <= {variable.name for variable in VARIABLES}

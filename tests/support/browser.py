@@ -2,11 +2,15 @@
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -26,6 +30,22 @@ FLAGS = (
 # Answers that are no 2xx, and corrections that a test leaves without a file.
 EXPECTED_FAULTS = re.compile("/(predict|label|image|key) - Failed to load|'beforeunload'")
 PATIENCE = 60  # seconds; a machine may be busy
+
+
+@contextmanager
+def open_browser(profile: Path) -> Iterator[webdriver.Chrome]:
+    """A browser without a window, with a profile of its own."""
+    options = Options()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, Service(CHROMEDRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 class Page:
