@@ -15,9 +15,8 @@ import pytest
 from serve.settings import Settings
 from tests.conftest import PROJECT
 from tests.deploy.test_proxy import NGINX, needs_nginx
-from tests.serve.test_crashes import wait
 from tests.support.documents import blocks
-from tests.support.serving import serving
+from tests.support.serving import serving, wait
 
 PAGES = [PROJECT / "docs" / name for name in ("deployment.md", "operations.md")]
 UNIT = (PROJECT / "deploy" / "segmenter.service").read_text()

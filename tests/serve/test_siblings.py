@@ -8,8 +8,7 @@ import pytest
 
 from serve import siblings
 from serve.queue import Queue
-from tests.serve.test_crashes import wait
-from tests.support.serving import post, serving
+from tests.support.serving import post, serving, wait
 from tests.support.slow_model import lasting, minutes, write_slow_artifact
 
 
