@@ -45,13 +45,7 @@ def test_folder_becomes_masks(folder, tmp_path, capsys):
 
 
 def test_table_may_be_a_pipe(folder, tmp_path):
-    command = [
-        *COMMAND,
-        "predict",
-        folder,
-        "--out",
-        tmp_path / "out",
-    ]
+    command = [*COMMAND, "predict", folder, "--out", tmp_path / "out"]
     command += ["--jobs", "1"]
     said = subprocess.run([*command, "--csv", "/dev/stderr"], cwd=PROJECT, capture_output=True)
     assert said.returncode == 0
@@ -81,15 +75,7 @@ def test_shards_do_each_image_once_and_their_tables_make_one(folder, tmp_path, c
         (folder / f"more_{number}.png").write_bytes(encode_png(PIXELS[0]))
     out, together = tmp_path / "out", tmp_path / "all.csv"
     tables = [tmp_path / f"{shard}.csv" for shard in range(3)]
-    command = [
-        *COMMAND,
-        "predict",
-        folder,
-        "--out",
-        out,
-        "--jobs",
-        "1",
-    ]
+    command = [*COMMAND, "predict", folder, "--out", out, "--jobs", "1"]
     processes = [
         subprocess.Popen([*command, "--csv", table, "--shard", f"{shard}/3"], cwd=PROJECT)
         for shard, table in enumerate(tables)
@@ -173,17 +159,7 @@ def test_only_a_few_tasks_are_handed_out_ahead(monkeypatch, tmp_path):
 
 def run(folder: Path, out: Path, url: str) -> subprocess.Popen:
     """Start the command in a process of its own, and return once its first mask is there."""
-    command = [
-        *COMMAND,
-        "predict",
-        folder,
-        "--out",
-        out,
-        "--url",
-        url,
-        "--jobs",
-        "2",
-    ]
+    command = [*COMMAND, "predict", folder, "--out", out, "--url", url, "--jobs", "2"]
     process = subprocess.Popen(
         command,
         cwd=PROJECT,
