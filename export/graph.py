@@ -51,13 +51,17 @@ class PixelsToMask(nn.Module):
 
 def _folded(module: PixelsToMask) -> PixelsToMask:
     """A copy with each batch norm folded into the convolution before it. onnxsim could do that as
-    well, but not without a copy of the weights for image and mirror image."""
+    well, but not without a copy of the weights for image and mirror image. ReLU6 becomes the same
+    under the name that ONNX has a node for: torch takes half of the export to write it in others."""
     module = copy.deepcopy(module).eval()
     for parent in module.modules():
         for (name, first), (behind, second) in itertools.pairwise(parent.named_children()):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(first, second))
                 setattr(parent, behind, nn.Identity())
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU6):
+                setattr(parent, name, nn.Hardtanh(0.0, 6.0))
     return module
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import argparse
+from dataclasses import asdict, dataclass, field, fields
 
 from .geometry import SUV_BLACK
 from .suv import Given
@@ -16,6 +17,13 @@ class Options:
     black: float = SUV_BLACK
     dicom: bool = False
     dicom_patient: bool = False
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Options:
+        """Return those of the command line."""
+        given = Given(**{field.name: getattr(arguments, field.name) for field in fields(Given)})
+        dicom = arguments.dicom, arguments.dicom_patient
+        return cls(given, arguments.suv_black, *dicom)
 
     def as_json(self) -> dict:
         """Everything that the results depend on, for report.json."""

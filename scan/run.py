@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +13,16 @@ from pathlib import Path
 from tumour_segmenter import files
 from tumour_segmenter.cli.shards import Shard, parse
 from tumour_segmenter.errors import UsageError
+from tumour_segmenter.progress import bar
 
 from .errors import ScanError, first_line
 from .model import Model
 from .options import Options
-from .progress import Progress
 from .report import row, table
 from .source import Series, find, find_loose, is_loose
-from .suv import Given
 from .work import done, process, run_of
 
-
-@dataclass
-class Counts:
-    """How many series were done now, were done before, and were refused."""
-
-    now: int = 0
-    before: int = 0
-    failed: int = 0
+DONE, BEFORE, FAILED = "done", "done before", "failed"
 
 
 @dataclass(frozen=True)
@@ -54,47 +47,37 @@ def run(arguments: argparse.Namespace) -> int:
     """
     sources, out, csv = _checked(arguments)
     share = Share(arguments.series, parse(arguments.shard) if arguments.shard else None)
-    options = Options(
-        Given(
-            weight=arguments.weight,
-            dose=arguments.dose,
-            half_life=arguments.half_life,
-            injection_time=arguments.injection_time,
-            scan_time=arguments.scan_time,
-            suv_factor=arguments.suv_factor,
-        ),
-        arguments.suv_black,
-        arguments.dicom,
-        arguments.dicom_patient,
-    )
-    model = Model.load(arguments.operating_point)
+    options, model = Options.of(arguments), Model.load(arguments.operating_point)
     for folder in filter(None, (out, csv and csv.parent)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
     rows: list[dict] = []
-    counts, progress, interrupted = Counts(), Progress(len(sources)), False
+    ended: Counter[str] = Counter()
+    interrupted = False
     try:
         # What a damaged header makes pydicom warn of may hold names; faults are found here anyway.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for item in _all(sources, out, options, model, share, counts, progress):
-                rows.append(item)
+            for number, found in _found(sources, out, share):
+                how, new = _one(number, found, out, options, model, rows)
+                ended[how] += 1
+                rows.append(new)
     except KeyboardInterrupt:
         interrupted = True
-    progress.close()
-    print(f"{counts.now} series done, {counts.before} were done before, {counts.failed} failed")
+    now, before, failed = (ended[how] for how in (DONE, BEFORE, FAILED))
+    print(f"{now} series done, {before} were done before, {failed} failed")
     if csv:
         try:
             files.write(csv, table(rows))
         except OSError as error:
             print(f"error: {files.reason(error)}", file=sys.stderr)
-            counts.failed += 1
+            failed += 1
     if interrupted:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    return 1 if counts.failed else 0
+    return 1 if failed else 0
 
 
 def _checked(arguments: argparse.Namespace) -> tuple[list[Path], Path, Path | None]:
@@ -115,75 +98,59 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Path], Path, Path | No
     return list(sources.values()), arguments.out, arguments.csv
 
 
-def _all(
-    sources: list[Path],
-    out: Path,
-    options: Options,
-    model: Model,
-    share: Share,
-    counts: Counts,
-    progress: Progress,
-) -> Iterator[dict]:
-    """Do each series of each source; yield a row for each."""
-    taken: dict[str, str] = {}  # name of a folder of results -> the series in it
+def _found(
+    sources: list[Path], out: Path, share: Share
+) -> Iterator[tuple[int, Series | Exception]]:
+    """Yield the number of each source, from 1, with each of its series, or why it has none."""
     loose = [source for source in sources if is_loose(source)]
     others = set(loose[1:])
     for number, source in enumerate(sources, 1):
-        progress.begin(source)
         if source in others:  # done with the first of them: together they are one source
             continue
         try:
             found = find_loose(loose) if loose and source is loose[0] else find(source, out)
+            if share.only:
+                found = [series for series in found if series.uid in share.only]
+                if not found:
+                    raise ScanError("it holds none of the series of --series", str(source))
         except (ScanError, OSError) as error:
-            if not share.reports(source):
-                continue
-            yield row(number, "", None, fault=_failed(error, str(source), counts, progress))
+            if share.reports(source):
+                yield number, error
             continue
-        if share.only:
-            found = [series for series in found if series.uid in share.only]
-            if not found and share.reports(source):
-                error = ScanError("it holds none of the series of --series", str(source))
-                yield row(number, "", None, fault=_failed(error, str(source), counts, progress))
         for series in filter(share.takes, found):
-            try:
-                said = _one(series, out, options, model, taken, counts, progress)
-            except Exception as error:  # one series never stops the others
-                fault = _failed(error, series.where, counts, progress)
-                yield row(number, "", None, series.uid, fault)
-            else:
-                taken[series.name] = (
-                    "the same series of another source" if series.uid else "a file of this content"
-                )
-                yield row(number, series.name, said)
+            yield number, series
 
 
 def _one(
-    series: Series,
+    number: int,
+    series: Series | Exception,
     out: Path,
     options: Options,
     model: Model,
-    taken: dict[str, str],
-    counts: Counts,
-    progress: Progress,
-) -> dict:
+    rows: list[dict],
+) -> tuple[str, dict]:
+    """Do one series; return how it ended, and its row. rows: of those before."""
+    if isinstance(series, Exception):
+        return FAILED, row(number, "", None, fault=_failed(series, ""))
     folder = out / series.name
-    if other := taken.get(series.name):
-        raise ScanError(f"{folder.name} holds the results of {other} already")
-    if said := done(folder, run_of(series, options, model)):
-        counts.before += 1
-        return said
-    progress.reading(len(series.files))
-    said = process(series, folder, options, model, progress.step)
-    counts.now += 1
-    progress.say(f"{series.where} -> {folder}")
+    try:
+        if any(other.get("folder") == series.name for other in rows):
+            what = "the same series of another source" if series.uid else "a file of this content"
+            raise ScanError(f"{folder.name} holds the results of {what} already")
+        if said := done(folder, run_of(series, options, model)):
+            return BEFORE, row(number, series.name, said)
+        with bar(total=len(series.files), desc=series.source.name[:30], unit="files") as shown:
+            said = process(series, folder, options, model, shown.update)
+    except Exception as error:  # one series never stops the others
+        return FAILED, row(number, "", None, series.uid, _failed(error, series.where))
+    print(f"{series.where} -> {folder}", flush=True)
     for line in said["warnings"]:
-        progress.say(f"warning: {folder.name}: {line}", error=True)
-    return said
+        print(f"warning: {folder.name}: {line}", file=sys.stderr)
+    return DONE, row(number, series.name, said)
 
 
-def _failed(error: Exception, where: str, counts: Counts, progress: Progress) -> str:
-    """Count and print a failure; return its line for the table, which holds no path."""
-    counts.failed += 1
+def _failed(error: Exception, where: str) -> str:
+    """Print a failure; return its line for the table, which holds no path."""
     if isinstance(error, ScanError):
         where, line = error.where or where, str(error)
     elif isinstance(error, OSError):
@@ -194,5 +161,5 @@ def _failed(error: Exception, where: str, counts: Counts, progress: Progress) ->
         # Its text may hold what stands in a header: for the terminal, not for the table.
         line = f"an unexpected {type(error).__name__}"
         where = f"{where}: {first_line(error)}"
-    progress.say(f"error: {where}: {line}", error=True)
+    print(f"error: {where}: {line}", file=sys.stderr)
     return line

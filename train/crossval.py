@@ -20,8 +20,8 @@ from pathlib import Path
 
 from train import checkpoint, cli, dataset, fit, pretrained, weights
 from train.config import Config
-from train.progress import Progress
 from tumour_segmenter import files
+from tumour_segmenter.progress import bar
 
 LOG = "fit.log"
 POLL = 0.5  # seconds
@@ -79,7 +79,8 @@ def train(runs: dict[Path, Config], arguments: argparse.Namespace) -> list[Path]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with Progress("cross-validation", len(runs), "runs", len(runs) - len(waiting)) as progress:
+    done = len(runs) - len(waiting)
+    with bar(total=len(runs), initial=done, desc="cross-validation", unit="runs") as shown:
         try:
             while waiting or running:
                 while waiting and len(running) < arguments.jobs:
@@ -98,8 +99,9 @@ def train(runs: dict[Path, Config], arguments: argparse.Namespace) -> list[Path]
                     if process.returncode:
                         failed.append(folder)
                         print(f"{folder} failed: {last_line(folder / LOG)}", file=sys.stderr)
-                lines = {folder.name: last_line(folder / LOG) for folder in running}
-                progress.to(len(runs) - len(waiting) - len(running), **lines)
+                lines = (f"{folder.name} {last_line(folder / LOG)}" for folder in running)
+                shown.set_postfix_str(", ".join(lines), refresh=False)
+                shown.update(len(runs) - len(waiting) - len(running) - shown.n)
         finally:
             # A Ctrl-C reaches them as well; whoever only ends this process must not leave them.
             for process in running.values():

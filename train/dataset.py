@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from train.persons import DataError, persons
-from train.progress import over
 from tumour_segmenter import contract
 from tumour_segmenter.folders import Listing, list_images
 from tumour_segmenter.labels import decode_label
+from tumour_segmenter.progress import bar
 
 FOLDS = 5
 MOST_FAULTS_SHOWN = 10
@@ -118,7 +118,7 @@ def load(root: Path, note: Callable[[str], None] | None = None) -> list[Case]:
     whose = persons(root, [image.stem for image, _ in pairs])
     cases: list[Case] = []
     first: dict[str, Path] = {}
-    for image, label in over(pairs, "reading images", "images"):
+    for image, label in bar(pairs, desc="reading images", unit="images"):
         try:
             case = _read_case(image, label, whose.get(image.stem, ""))
             if (same := first.setdefault(case.hash, image)) != image:

@@ -23,12 +23,12 @@ from train.config import Config
 from train.lesion_metrics import FAILURE
 from train.network import UNet
 from train.optimiser import average_of, bce_and_dice, learning_rate_at, optimiser_of, scale_at, step
-from train.progress import Progress, over
 from train.segmentation import Segmentation
 from train.synthesis import Donor
 from tumour_segmenter import contract, files
 from tumour_segmenter.command import ignore_closed_output
 from tumour_segmenter.errors import UsageError
+from tumour_segmenter.progress import bar
 
 LONGEST_EPOCH = 600.0  # seconds, as what came after an epoch's checkpoint is lost in a stopped run
 OF_THIS_MACHINE = ("data", "start_from")  # paths; hashes among the facts identify what was there
@@ -107,7 +107,8 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
         network.train()
         began, before, losses = time.monotonic(), seconds, []
         batches = Batches(patients, controls, donors, config, first_step=steps).ahead_of(device)
-        with Progress("training", 100, "%", 100 * config.progress(steps, seconds)) as bar:
+        done = 100 * config.progress(steps, seconds)
+        with bar(total=100, initial=done, desc="training", unit="%") as shown:
             for planes, centres, seed in batches:
                 progress = config.progress(steps, seconds)
                 if progress >= 1 or (losses and seconds - before > LONGEST_EPOCH):
@@ -126,11 +127,12 @@ def fit(config: Config, out: Path, device: torch.device, state: dict | None = No
                 if not math.isfinite(losses[-1]):
                     raise ValueError(f"the loss of step {steps} is not finite: it has diverged")
                 steps, seconds = steps + 1, before + time.monotonic() - began
-                done = 100 * config.progress(steps, seconds)
-                bar.to(done, step=str(steps), loss=f"{np.mean(losses[-50:]):.3f}")
+                loss = f"{np.mean(losses[-50:]):.3f}"
+                shown.set_postfix(step=steps, loss=loss, refresh=False)
+                shown.update(100 * config.progress(steps, seconds) - shown.n)
 
         predicted = []
-        for case in over(judged, "validation", "patients"):
+        for case in bar(judged, desc="validation", unit="patients"):
             mask = segmentation.of_image(case.uptake) > 0
             predicted.append((case, mask, contract.dice(case.truth, mask)))
         dice = np.array([of_one for _, _, of_one in predicted])

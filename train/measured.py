@@ -11,11 +11,11 @@ from train.dataset import Case
 from train.fitting import Histograms
 from train.members import Member
 from train.operating_point import OperatingPoint, OperatingPoints
-from train.progress import over
 from train.robustness import VARIANTS
 from train.segmentation import Segmentation, ensemble
 from train.statistics import mean_and_error
 from tumour_segmenter import contract
+from tumour_segmenter.progress import bar
 
 
 class Measured:
@@ -43,7 +43,7 @@ class Measured:
         dealt = dataset.folds(self.cases)
         self.nested_fold = np.array([dealt[case.name] for case in self.cases])
         self.is_patient = np.array([case.is_patient for case in self.cases])
-        images = over(self.cases, "predicting", "images")
+        images = bar(self.cases, desc="predicting", unit="images")
         self.logits = [self.predict(case, case.uptake) for case in images]
         self._fit_all()
 
@@ -112,7 +112,7 @@ class Measured:
     def robustness(self) -> dict[str, list[float]]:
         """Of each variant the mean Dice that patients lose by it, and its standard error."""
         default, lost = fitting.DEFAULT, {name: [] for name in VARIANTS}
-        for i in over(np.flatnonzero(self.is_patient), "robustness", "patients"):
+        for i in bar(np.flatnonzero(self.is_patient), desc="robustness", unit="patients"):
             case = self.cases[i]
             plain = contract.dice(case.truth, self.nested[i].mask(self.logits[i], default))
             for name, change in VARIANTS.items():
