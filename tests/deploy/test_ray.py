@@ -119,10 +119,10 @@ def test_node_killed_half_way_loses_nothing_and_doubles_nothing(cluster, model, 
     wait(lambda: len(list(out.glob("image*.png"))) >= 60)
     assert driver.poll() is None
     cluster.remove_node(node, allow_graceful=False)
-    said, faults = driver.communicate(timeout=300)
+    printed, faults = driver.communicate(timeout=300)
     assert driver.returncode == 0, faults
     # Ray itself reports the dead node as well.
-    assert said.splitlines()[-1] == "240 masks written, 0 were there before, 0 failed"
+    assert printed.splitlines()[-1] == "240 masks written, 0 were there before, 0 failed"
     rows = rows_of(out / "table.parquet")
     assert [row["image"] for row in rows] == images
     for row in rows:

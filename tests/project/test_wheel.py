@@ -107,23 +107,23 @@ def test_library_and_predict_need_no_web_framework(installed, tmp_path):
         "print(mask.shape, mask.any(), segment.metadata['version'], sys.modules.keys() & "
         "{'flask', 'gevent', 'gunicorn', 'pydicom'})"
     )
-    said = run(installed, tmp_path, "python", "-c", code)
-    assert said.stderr == ""
-    assert re.fullmatch(r"\(40, 30\) False \S+ set\(\)\n", said.stdout)
+    printed = run(installed, tmp_path, "python", "-c", code)
+    assert printed.stderr == ""
+    assert re.fullmatch(r"\(40, 30\) False \S+ set\(\)\n", printed.stdout)
 
     (tmp_path / "scan.png").write_bytes(encode_png(phantom(60, 50)[0]))
     command = ["tumour-segmenter", "predict", "scan.png", "--out", "masks", "--jobs", "1"]
-    said = run(installed, tmp_path, *command)
-    assert (said.returncode, said.stderr) == (0, "")
-    assert said.stdout == "1 mask written, 0 were there before, 0 failed\n"
+    printed = run(installed, tmp_path, *command)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert printed.stdout == "1 mask written, 0 were there before, 0 failed\n"
 
 
 @pytest.mark.parametrize(("door", "package"), [("serve", "flask"), ("scan", "pydicom")])
 def test_what_an_extra_lacks_is_one_line_with_pip(installed, tmp_path, door, package):
     words = ["study", "--out", "results"] if door == "scan" else []
-    said = run(installed, tmp_path, "tumour-segmenter", door, *words)
-    assert (said.returncode, said.stdout) == (2, "")
-    (line,) = said.stderr.splitlines()
+    printed = run(installed, tmp_path, "tumour-segmenter", door, *words)
+    assert (printed.returncode, printed.stdout) == (2, "")
+    (line,) = printed.stderr.splitlines()
     assert line.startswith("error: ")
     assert package in line
     python = installed / "bin" / "python"
@@ -169,8 +169,8 @@ def is_ready(url: str) -> bool:
 def test_serve_answers_wherever_it_is_started(installed, served, tmp_path):
     (tmp_path / "scan.png").write_bytes(encode_png(phantom(60, 50)[0]))
     command = ["predict", "scan.png", "--out", "masks", "--url", served, "--jobs", "1"]
-    said = run(installed, tmp_path, "tumour-segmenter", *command)
-    assert (said.returncode, said.stderr) == (0, "")
+    printed = run(installed, tmp_path, "tumour-segmenter", *command)
+    assert (printed.returncode, printed.stderr) == (0, "")
     assert (tmp_path / "masks" / "scan.png").exists()
     with urlopen(f"{served}/", timeout=5) as page:
         assert b"<html" in page.read().lower()
