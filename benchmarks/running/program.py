@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from tumour_segmenter import files
+from tumour_segmenter.command import exit_code
 from tumour_segmenter.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,28 +29,21 @@ def main(
 ) -> int:
     """Return the exit code of `run(parse(argv))`; what goes wrong is one line on standard error.
 
-    1: a server answers wrongly; 2: wrong usage, no server, or a file that cannot be written;
-    130: interrupted or terminated. Servers that were started are stopped in any case.
+    1: a server answers wrongly, or a file cannot be written; 2: wrong usage or no server; 130:
+    interrupted or terminated. Servers that were started are stopped in any case. Where nobody reads
+    the output any more, as with `| head`, the work is done all the same.
     """
     args = parse(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
-    try:
-        return run(args)
-    except WrongAnswer as error:
-        print(f"{name}: not measured, as an answer is wrong: {error}", file=sys.stderr)
-        return 1
-    except UsageError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # who reads the output has enough, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # of what is written: a full disk, a folder that went away
-        print(f"{name}: {files.reason(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted, nothing written", file=sys.stderr)
-        return 130
+
+    def work() -> int:
+        try:
+            return run(args)
+        except WrongAnswer as error:
+            print(f"{name}: not measured, as an answer is wrong: {error}", file=sys.stderr)
+            return 1
+
+    return exit_code(work, name=name, interrupted=lambda: f"{name}: interrupted, nothing written")
 
 
 def read_text(path: Path) -> str:
