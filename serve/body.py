@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from tumour_segmenter.contract import ContractError
 
 from .queue import Overloaded, Queue, Slot
 from .request_log import Stages
-from .threads import raise_at
+from .threads import raise_at, run_in_thread
 
 EXPECTED = '{"img": "<base64 PNG>"}'
 PIECE = 2**20
@@ -93,7 +94,7 @@ class Intake:
         with self.queue.slot(until) as slot:
             slot.wait_to_decode()
             stages.done("wait")
-            yield parse(body), slot
+            yield run_in_thread(until, parse, body, request.mimetype), slot
 
 
 def read(until: float, budget: Budget) -> bytes:
@@ -114,12 +115,13 @@ def read(until: float, budget: Budget) -> bytes:
                 raise BadRequest("the body ended before its Content-Length")
             pieces.append(piece)
             missing -= len(piece)
+            time.sleep(0)  # a client that sends fast must not hold up the others
     request.environ[READ] = True
     return b"".join(pieces)
 
 
-def parse(body: bytes) -> Posted:
-    """Return what a body asks for; raises `ContractError`."""
+def parse(body: bytes, mimetype: str) -> Posted:
+    """Return what a body that is said to be of `mimetype` asks for; raises `ContractError`."""
     try:
         # Numbers are not looked at, and an endless one is cheaper as a float.
         document = json.loads(
@@ -129,10 +131,10 @@ def parse(body: bytes) -> Posted:
             object_pairs_hook=_object,
         )
     except (ValueError, RecursionError) as error:
-        if request.mimetype.startswith(("image/", "multipart/")):
+        if mimetype.startswith(("image/", "multipart/")):
             raise ContractError(
                 "unsupported_media_type",
-                f"the body is {request.mimetype}, expected JSON, {EXPECTED}",
+                f"the body is {mimetype}, expected JSON, {EXPECTED}",
                 415,
             ) from error
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
