@@ -52,7 +52,7 @@ class PixelsToMask(nn.Module):
 def _folded(module: PixelsToMask) -> PixelsToMask:
     """A copy with each batch norm folded into the convolution before it. onnxsim could do that as
     well, but not without a copy of the weights for image and mirror image. ReLU6 becomes the same
-    under the name that ONNX has a node for: torch takes half of the export to write it in others."""
+    under the name of a node of ONNX: torch takes half of the export to write it in others."""
     module = copy.deepcopy(module).eval()
     for parent in module.modules():
         for (name, first), (behind, second) in itertools.pairwise(parent.named_children()):

@@ -21,32 +21,26 @@ LOCKED = {
 }
 """Figures on the locked test set that the page shows."""
 OPERATING_POINTS = """\
-An operating point is how a mask is cut from the probabilities, by two numbers. The mask stays \
-empty where fewer than 100 pixels exceed the minimum probability, by the network's own, \
-uncalibrated, probability. Otherwise it holds the pixels above each image's own threshold, that \
-of the largest expected Dice, times the threshold factor. Lesion sensitivity is the share of \
-lesions of which the mask has a pixel; specificity is the share of controls, people without \
-tumour, whose mask is empty.
+An operating point is two numbers. The mask is empty where fewer than 100 pixels exceed the \
+minimum probability (the network's own, uncalibrated). Otherwise it holds what is above the \
+image's threshold, that of the largest expected Dice, times the threshold factor. Lesion \
+sensitivity is the share of lesions of which the mask has a pixel, specificity the share of \
+healthy people whose mask is empty.
 
 - **sensitive** finds 80 % of the lesions and empties no mask: for those who look at every mark.
-- **balanced**, the default, empties as many healthy masks as it can without emptying a \
-patient's, with a margin.
+- **balanced**, the default, empties as many healthy masks as no patient pays for, with a margin.
 - **specific** empties 80 % of the healthy masks."""
 LIMITS = """\
 ## What these figures leave out
 
-- The calibration of a fold is fitted on images of the other folds, which were predicted by \
-networks that were trained on that fold. Only networks without both folds, ten more, would be \
-free of it.
-- The constants of `train/detail.py` were chosen on these patients, out of fold. They gained \
-0.006 Dice in all, which bounds what that choice can flatter.
-- Where there are two networks a fold, all figures are of their averages. Measure what is \
-exported: give `--weights` the files that the export gets, and it refuses others.
-- Folds are dealt by image, or by person where the data folder has `persons.csv`. The \
-challenge's has none: two scans of one person under two numbers would train and validate. \
-Identical images under two names are refused; there are none.
-- The shipped files have no out-of-fold figure: four of their five networks were trained on each \
-image. So their specificity on these controls would be an upper bound."""
+- The calibration of a fold uses images that were predicted by networks trained on that fold.
+- The constants of `train/detail.py` were chosen on these patients: 0.006 of Dice in all.
+- Where a fold has several networks the figures are of their average, and the export refuses them \
+for single ones.
+- Folds go by image, or by person where `persons.csv` is beside the data: the challenge has none. \
+Identical images are refused.
+- Four of five networks were trained on each control, so the specificity of the shipped files on \
+these controls is an upper bound."""
 
 
 def _section(text: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
@@ -88,19 +82,11 @@ def _reliability(content: dict) -> list[str]:
     return [
         "## Reliability of the probability",
         "Of the pixels that get a probability of 0.3, three in ten should be tumour. The expected "
-        "calibration error is the mean distance between the two over tenths of the probability, "
-        f"each weighed by its pixels: **{above}** for pixels of 0.1 and more, {of_all} for all "
-        "pixels, nearly all of which are plainly healthy. It is measured on patients, out of fold "
-        "and nested, and holds for patients: in a healthy person every probability is too high.",
+        "calibration error is the mean distance between the two, over tenths of the probability: "
+        f"**{above}** for pixels of 0.1 and more, {of_all} for all pixels, most of which are "
+        "plainly healthy. It holds for patients: in a healthy person every probability is too "
+        "high. The numbers are in out_of_fold.json.",
         "![Reliability diagram](reliability.png)",
-        *_section(
-            "",
-            ["probability, mean of the tenth", "pixels", "share of tumour", "95 % interval"],
-            [
-                [f"{p:.3f}", f"{n:,}", f"{share:.3f}", f"{low:.3f} to {high:.3f}"]
-                for n, p, share, (low, high) in content["bins"]
-            ],
-        ),
     ]
 
 
@@ -115,13 +101,11 @@ def _locked(found: dict) -> list[str]:
     return _section(
         f"## The file itself, on a locked test set\n\n"
         f"{found['patients']} of the challenge's patients and {found['controls']} of its controls "
-        "are kept outside of the repository. No network is trained on them, and nothing is fitted "
-        "to them: the file averages networks that together have seen everybody else, so only here "
-        "has it a figure on people whom none of them has seen. Training on them would cost it.\n\n"
+        "are kept outside of the repository, trained on by nobody: together the networks of a file "
+        "have seen everybody else, so only here has it a figure on unseen people.\n\n"
         f"Measured on the file of {found['version']}, {found['passes']} passes, at its own "
-        f"operating points. Five passes are expected to change the Dice by "
-        f"{found['expected_with_five_passes']}, until they are measured. {peer} on the same split: "
-        f"{theirs}.",
+        f"operating points; {found['expected_with_five_passes']} is expected of five passes, until "
+        f"they are measured. {peer} on the same split: {theirs}.",
         ["figure", *points],
         rows,
     )
@@ -136,32 +120,32 @@ def as_markdown(content: dict, locked: dict | None = None) -> str:
         ["failures (Dice < 0.1)", figures["failures"]],
     ]
     if figures["hausdorff_95_median"]:
-        median, patients = figures["hausdorff_95_median"]
-        rows += [["95 % Hausdorff distance, median in pixels", f"{median} ({patients} patients)"]]
+        median, _ = figures["hausdorff_95_median"]
+        rows += [
+            ["Hausdorff distance, 95th percentile: how far outlines lie apart", f"{median} pixels"]
+        ]
     parts = [
         "# Out-of-fold results",
         f"`{COMMAND}` writes this page, version {content['version']}, commit "
         f"{content['measuring_commit']}.",
         f"{figures['patients']} patients and {len(content['controls'])} controls. Out of fold: "
-        "each image is predicted by networks that were not trained on it, in float32, image and "
-        "mirror image averaged. Nested: calibration and operating points are fitted on the other "
-        "folds. The figures are those of single networks. The shipped files average several, whose "
-        "calibration is that of single ones, which holds for averages. Intervals are 95 % "
-        "bootstrap intervals over people.",
+        "each image is predicted by networks that were not trained on it, image and mirror image "
+        "averaged. Nested: calibration and operating points are fitted on the other folds. The "
+        "figures are of single networks; the shipped files average several, for which a "
+        "calibration of single ones holds. Intervals: 95 %, bootstrap over people.",
         "## Operating points",
         *_section(
             OPERATING_POINTS,
             [
-                "name", "minimum probability", "threshold factor", "Dice",
-                "lesion sensitivity", "false-positive lesions per patient", "specificity",
-                "false-positive lesions per control",
+                "name", "minimum probability", "factor", "Dice", "lesion sensitivity",
+                "false lesions per patient", "specificity", "false lesions per control",
             ],
             _operating_points(content),
         ),
         "![The operating points](operating_points.png)",
         *_section(
-            "What a factor on the threshold does, with no mask emptied:",
-            ["factor", "Dice", "lesion sensitivity", "false-positive lesions per patient"],
+            "Other factors, with no mask emptied:",
+            ["factor", "Dice", "lesion sensitivity", "false lesions per patient"],
             [
                 [factor, f"{dice:.3f}", f"{found:.3f}", f"{wrong:.1f}"]
                 for factor, (dice, found, wrong) in content["threshold_factors"].items()
@@ -176,8 +160,8 @@ def as_markdown(content: dict, locked: dict | None = None) -> str:
         *_section(f"## More at the default, {default}", ["figure", "value"], rows),
         *_section(
             "",
-            ["fold", "patients", "Dice", "standard error"],
-            [[f, n, f"{d:.4f}", f"{e:.4f}"] for f, (d, e, n) in content["dice_by_fold"].items()],
+            ["fold", "patients", "Dice"],
+            [[f, n, f"{d:.3f} ± {e:.3f}"] for f, (d, e, n) in content["dice_by_fold"].items()],
         ),
         *_section(
             "",
@@ -187,10 +171,9 @@ def as_markdown(content: dict, locked: dict | None = None) -> str:
         *_reliability(content["reliability"]),
         *_section(
             "## Robustness\n\n"
-            "Mean Dice that patients lose by a change of the image, at the default operating "
-            "point. Rotations turn the truth as well.",
-            ["variant", "Dice lost", "standard error"],
-            [[name, f"{d:.4f}", f"{e:.4f}"] for name, (d, e) in content["robustness"].items()],
+            "Mean Dice that patients lose by a change of the image:",
+            ["variant", "Dice lost"],
+            [[name, f"{d:.3f} ± {e:.3f}"] for name, (d, e) in content["robustness"].items()],
         ),
         *_section(
             "## Averaging\n\n"

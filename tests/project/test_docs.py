@@ -227,6 +227,22 @@ def test_map_of_the_house_names_every_room_and_what_it_may_import():
         assert said == (", ".join(sorted(names, reverse=True)) or "nothing"), room
 
 
+def test_figures_of_the_readme_are_those_measured():
+    measured = json.loads((PROJECT / "artifacts" / "out_of_fold.json").read_text())
+    point = measured["operating_points"][measured["operating_point"]]
+    dice = np.mean(
+        [of["dice"][measured["operating_point"]] for of in measured["patients"].values()]
+    )
+    text = README.read_text()
+    out_of_fold = f"{dice:.3f} ± {point['dice_standard_error']:.3f} | {point['specificity']:.0%}"
+    assert f"| {out_of_fold.replace('%', ' %')} |" in text
+    locked = json.loads((PROJECT / "artifacts" / "locked_test_set.json").read_text())
+    for of in locked["operating_points"].values():
+        low, high = (f"{end:.3f}" for end in of["interval"])
+        row = rf"\b{of['dice']}\b.*{low} to {high}\) \| {100 * of['specificity']:.0f} % \|"
+        assert re.search(row, text)
+
+
 def words(document: Path) -> int:
     """Count what has a letter or a digit; the lines of a table are no words."""
     return len([word for word in document.read_text().split() if re.search(r"\w", word)])
