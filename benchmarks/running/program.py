@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from tumour_segmenter import files
+from tumour_segmenter.command import exit_code
 from tumour_segmenter.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,25 +32,18 @@ def main(
     1: a server answers wrongly; 2: wrong usage, no server, or a file that cannot be written;
     130: interrupted or terminated. Servers that were started are stopped in any case.
     """
-    args = parse(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
-    try:
-        return run(args)
-    except WrongAnswer as error:
-        print(f"{name}: not measured, as an answer is wrong: {error}", file=sys.stderr)
-        return 1
-    except UsageError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # who reads the output has enough, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # of what is written: a full disk, a folder that went away
-        print(f"{name}: {files.reason(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted, nothing written", file=sys.stderr)
-        return 130
+
+    def work() -> int:
+        args = parse(argv)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
+        try:
+            return run(args)
+        except WrongAnswer as error:
+            print(f"{name}: not measured, as an answer is wrong: {error}", file=sys.stderr)
+            return 1
+
+    line = f"{name}: interrupted, nothing written"
+    return exit_code(work, OSError, name=name, interrupted=lambda: line)
 
 
 def read_text(path: Path) -> str:

@@ -368,6 +368,23 @@ def test_ctrl_c_leaves_what_was_scored(data: Path, tmp_path: Path) -> None:
     assert len(rows(table)) == 2
 
 
+def test_output_that_nobody_reads_loses_no_file(data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with fake_server(perfect) as url:
+        command = [sys.executable, ROOT / "benchmarks" / "scorer.py", "--url", url]
+        run = subprocess.run(
+            [*command, "--data", data, "--per-image", table],
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+        )
+    os.close(writer)
+    assert run.returncode == 0, run.stderr
+    assert len(rows(table)) == 3
+
+
 @pytest.mark.parametrize("start", [["-m", "benchmarks.scorer"], ["benchmarks/scorer.py"]])
 def test_it_starts_both_ways(start: list[str]) -> None:
     command = [sys.executable, *start, "--help"]
