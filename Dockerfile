@@ -12,7 +12,8 @@ COPY gunicorn.conf.py LICENSE ./
 COPY deploy/healthcheck.py deploy/
 COPY tumour_segmenter tumour_segmenter
 COPY serve serve
-COPY artifacts/model.onnx artifacts/model.onnx.sha256 artifacts/fast.onnx artifacts/fast.onnx.sha256 artifacts/
+COPY artifacts/model.onnx artifacts/model.onnx.sha256 artifacts/fast.onnx artifacts/fast.onnx.sha256 \
+    artifacts/
 
 USER 10001:10001
 EXPOSE 8000

@@ -11,12 +11,11 @@ import os
 import shutil
 import tempfile
 import time
-from importlib.util import find_spec
 
 from flask import Flask, Response, g, request
 
-from tumour_segmenter.errors import SettingsError
-from tumour_segmenter.needs import how_to_install
+from tumour_segmenter import needs
+from tumour_segmenter.errors import SettingsError, UsageError
 
 from .queue import Queue
 
@@ -27,8 +26,10 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 9, 10
 def open_folder(parent: str | None) -> None:
     """Make the folder in `parent` and name it to the workers to come; raises `SettingsError`."""
     # Not imported yet: it looks for the folder when it is.
-    if not find_spec("prometheus_client"):
-        raise SettingsError(f"METRICS=on needs prometheus_client; {how_to_install('metrics')}")
+    try:
+        needs.require("metrics", "prometheus_client")
+    except UsageError as error:
+        raise SettingsError(f"METRICS=on: {error}") from error
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="metrics-", dir=parent)
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 # Seconds in which the workers accept whom the kernel has let in.
-LAST_CALL = 0.3
+SECONDS_TO_ACCEPT = 0.3
 # Linux's SO_ATTACH_FILTER, and a program for it (bpf(4)'s instructions: code, two jumps, number):
 # load byte 13 of the TCP header, its flags; drop what has the flag SYN; keep all else. A client
 # that knocks meanwhile tries again after a second, as it does when a packet gets lost.
@@ -47,7 +47,7 @@ def announce(server: Any, seconds: int) -> None:
             for listener in server.LISTENERS:
                 _let_nobody_in(listener.sock)
         signal.signal(signal.SIGALRM, act)
-        signal.setitimer(signal.ITIMER_REAL, LAST_CALL)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_ACCEPT)
 
     def on_term(sig: int, frame: object) -> None:
         if asked():

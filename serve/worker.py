@@ -35,8 +35,9 @@ SECONDS_TO_TAKE = 30
 SECONDS_TO_HEAR, SECONDS_TO_HEAR_ALL = 2, 8
 # Seconds in which a worker that ends answers what it can.
 SECONDS_TO_END = 2
-# Bytes of a body nobody wants that are read for the sake of the connection, and at once.
-DROPPED, PIECE = 2**21, 2**16
+# Bytes of a body nobody wants that are read for the sake of the connection, and at once: a client
+# that stalls holds as much memory as one piece.
+DROPPED, PIECE = 2**21, 2**13
 
 
 class Connection:
@@ -195,15 +196,17 @@ def close_in_time(response: Response) -> Response:
     if here.request.should_close():
         response.call_on_close(partial(linger, here.client))
     else:
-        response.call_on_close(partial(_drop, request.environ["wsgi.input"], length))
+        response.call_on_close(partial(_drop, here.request, length))
     return response
 
 
-def _drop(stream: Any, length: int) -> None:
+def _drop(req: Any, length: int) -> None:
+    # If it fails, gunicorn closes the connection.
     with suppress(Exception), gevent.Timeout(SECONDS_TO_HEAR_ALL, TimeoutError):
-        # If it fails, gunicorn closes the connection.
-        while length > 0 and (piece := stream.read(min(PIECE, length))):
+        req.unreader.max_body_chunk = PIECE  # gunicorn would read up to a megabyte ahead
+        while length > 0 and (piece := req.body.read(min(PIECE, length))):
             length -= len(piece)
+        del req.unreader.max_body_chunk  # the next request is read as always
 
 
 def linger(client: Any) -> None:

@@ -21,6 +21,16 @@ SHIPPED = FILES[_SHIPPED]
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 
+# Fixtures that start a server or a browser: who asks for one is slow.
+SLOW = {"live_server", "driver"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 TINY_METADATA = {"name": "tiny", "version": "0.0.1", "threshold": "50"}
 
 

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
+from tumour_segmenter import needs
 from tumour_segmenter.cli import batch
 from tumour_segmenter.command import exit_code, ignore_closed_output
 from tumour_segmenter.errors import UsageError
@@ -29,7 +30,9 @@ try:
     import ray
     import ray.data
 except ImportError as missing:
-    sys.exit(f"error: {missing.name} is not installed: pip install -r requirements-cluster.txt")
+    how = needs.how_to_install("cluster")
+    print(f"error: {missing.name} is not installed; {how}", file=sys.stderr)
+    sys.exit(2)
 
 from deploy.ray import table
 from deploy.ray.storage import Place, first_line, list_images

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from flask import Blueprint, Response, abort, current_app, jsonify
+from flask import Blueprint, Response, abort, current_app, g, jsonify
 
 from tumour_segmenter import contract
 from tumour_segmenter.labels import decode_label
@@ -39,7 +39,8 @@ def index() -> Response:
 def example(number: int, is_truth: bool) -> Response:
     if not 1 <= number <= len(EXAMPLES):
         abort(404)
-    response = Response(_draw(number)[is_truth], mimetype="image/png")
+    until = g.began + current_app.extensions["deadline"]
+    response = Response(run_in_thread(until, _draw, number)[is_truth], mimetype="image/png")
     response.headers["Cache-Control"] = "max-age=3600"
     return response
 

@@ -65,7 +65,7 @@ def run(out: Path, *more: object) -> int:
     return latency.main(["--quick", "--out", str(out), *map(str, more)])
 
 
-def said(capsys) -> str:
+def printed(capsys) -> str:
     """Why a check failed, for whoever reads the failure of a test."""
     return "\n".join(line for line in capsys.readouterr().out.splitlines() if "FAILED" in line)
 
@@ -79,8 +79,8 @@ def test_a_fast_and_right_server_passes(tmp_path: Path, monkeypatch, capsys) -> 
     monkeypatch.setattr(report, "draw", DRAW)
     with fake_server(perfect, headers={"Server-Timing": "decode;dur=0.2, run;dur=0.1"}) as url:
         assert run(tmp_path / "new", "--url", url, *RELAXED) == 0
-    said = capsys.readouterr().out
-    assert "check passed" in said
+    printed = capsys.readouterr().out
+    assert "check passed" in printed
     result = result_of(tmp_path / "new")
     loads = [(r["size"], r["clients"]) for r in result["closed"]]
     assert loads == [("1×1", 1)] + [(f"400×{h}", n) for n in (1, 2) for h in (10, 20)]
@@ -91,7 +91,7 @@ def test_a_fast_and_right_server_passes(tmp_path: Path, monkeypatch, capsys) -> 
     assert result["host"]["python"]
     assert result["cold_start"] is None  # another's server is not restarted
     assert {path.suffix for path in (tmp_path / "new").iterdir()} == {".json", ".md", ".png"}
-    assert "| 400×20 | 2 clients |" in said
+    assert "| 400×20 | 2 clients |" in printed
 
 
 def slow_once(number: int, seconds: float = 0.3) -> Callable[[np.ndarray], bytes]:
@@ -111,19 +111,19 @@ def slow_once(number: int, seconds: float = 0.3) -> Callable[[np.ndarray], bytes
 def test_one_slow_image_fails_the_check(tmp_path: Path, capsys) -> None:
     with fake_server(slow_once(15)) as url:
         assert run(tmp_path, "--url", url, "--budget", 0.25) == 1
-    said = capsys.readouterr().out
-    assert "the limit is 250" in said
-    assert said.endswith("check failed\n")
+    printed = capsys.readouterr().out
+    assert "the limit is 250" in printed
+    assert printed.endswith("check failed\n")
 
 
 @pytest.mark.usefixtures("busy")
 def test_a_slow_image_on_a_busy_machine_is_inconclusive(tmp_path: Path, capsys) -> None:
     with fake_server(slow_once(15)) as url:
         assert run(tmp_path, "--url", url, "--budget", 0.25) == 3
-    said = capsys.readouterr().out
-    assert "unsure  " in said
-    assert "other programs used 50% of its CPUs" in said
-    assert "inconclusive, run again when idle: other" in said.splitlines()[-1]
+    printed = capsys.readouterr().out
+    assert "unsure  " in printed
+    assert "other programs used 50% of its CPUs" in printed
+    assert "inconclusive, run again when idle: other" in printed.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("busy")
@@ -197,7 +197,7 @@ def test_a_server_with_an_api_key_is_measured_too(tmp_path: Path, monkeypatch, c
         assert run(tmp_path, "--url", url) == 2
         assert "wants an API key" in capsys.readouterr().err
         monkeypatch.setenv("API_KEY", "s3cret")
-        assert run(tmp_path / "b", "--url", url, *RELAXED) == 0, said(capsys)
+        assert run(tmp_path / "b", "--url", url, *RELAXED) == 0, printed(capsys)
 
 
 def test_files_go_where_git_does_not_look_unless_asked() -> None:
@@ -255,9 +255,9 @@ def test_wrong_usage_is_one_line_and_exit_2(tmp_path: Path, capsys) -> None:
         "give the base URL, here http://127.0.0.1:1;": ("--url", "http://127.0.0.1:1/predict"),
     }.items():
         assert run(tmp_path / "out", *arguments) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1, said
-        assert complaint in said
+        printed = capsys.readouterr().err
+        assert printed.count("\n") == 1, printed
+        assert complaint in printed
     for arguments in (
         ["--url", nobody, "--cpus", "1"],
         ["--budget", "0"],
@@ -290,7 +290,7 @@ def test_compare_finds_a_regression_and_ignores_noise() -> None:
 @pytest.mark.usefixtures("idle")
 def test_compare_fails_the_check_from_the_command_line(tmp_path: Path, capsys) -> None:
     with fake_server(perfect) as url:
-        assert run(tmp_path / "now", "--url", url, *RELAXED) == 0, said(capsys)
+        assert run(tmp_path / "now", "--url", url, *RELAXED) == 0, printed(capsys)
         earlier = result_of(tmp_path / "now")
         for measured in earlier["closed"]:
             measured["p50_ms"] /= 1000  # as if it had been a thousand times faster
@@ -400,10 +400,10 @@ def test_a_limited_server_keeps_to_its_cpu_and_leaves_nothing(monkeypatch) -> No
 def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("MODEL", str(tmp_path / "none.onnx"))
     assert run(tmp_path / "out") == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "the server did not start: error: " in said
-    assert "none.onnx" in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "the server did not start: error: " in printed
+    assert "none.onnx" in printed
 
 
 def test_too_many_cpus_are_refused() -> None:

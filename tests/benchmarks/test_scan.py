@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytest.importorskip("pydicom", reason="requirements-scan.txt is not installed")
+pytest.importorskip("pydicom", reason="pip install -r requirements-scan.txt")
 
 from benchmarks import scan as benchmark
 

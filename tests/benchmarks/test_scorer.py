@@ -68,10 +68,10 @@ def test_a_perfect_server_scores_one(data: Path, tmp_path: Path, capsys) -> None
     table = tmp_path / "new" / "scores.csv"
     with fake_server(perfect) as url:
         assert score(url, data, "--controls", "--best", "0.9", "--per-image", table) == 0
-    said = capsys.readouterr().out
-    assert "mean Dice     1.0000  over 3 patients" in said
-    assert "scaled score  1.0000" in said
-    assert "empty masks   100.0%  of 2 controls" in said
+    printed = capsys.readouterr().out
+    assert "mean Dice     1.0000  over 3 patients" in printed
+    assert "scaled score  1.0000" in printed
+    assert "empty masks   100.0%  of 2 controls" in printed
     assert [(row["case"], row["dice"]) for row in rows(table)[:3]] == [
         (f"patient_00{number}", "1.000000") for number in range(3)
     ]
@@ -96,10 +96,10 @@ def test_a_perfect_server_scores_one(data: Path, tmp_path: Path, capsys) -> None
 def test_a_malformed_answer_scores_zero_and_exits_1(spoil, data: Path, capsys) -> None:
     with fake_server(spoil) as url:
         assert score(url, data) == 1
-    said = capsys.readouterr().out
-    assert "mean Dice     0.0000" in said
-    assert "faults        3" in said
-    assert "malformed: " in said
+    printed = capsys.readouterr().out
+    assert "mean Dice     0.0000" in printed
+    assert "faults        3" in printed
+    assert "malformed: " in printed
 
 
 def test_an_error_status_is_shown(data: Path, capsys) -> None:
@@ -125,9 +125,9 @@ def test_a_late_answer_scores_zero_and_exits_1(data: Path, capsys) -> None:
 
     with fake_server(slow) as url:
         assert score(url, data, "--timeout", 0.2) == 1
-    said = capsys.readouterr().out
-    assert "patient_001: late: no answer within 0.2 s" in said
-    assert "faults        1" in said
+    printed = capsys.readouterr().out
+    assert "patient_001: late: no answer within 0.2 s" in printed
+    assert "faults        1" in printed
 
 
 def test_wrong_usage_is_one_line_and_exit_2(data: Path, tmp_path: Path, capsys) -> None:
@@ -150,9 +150,9 @@ def test_wrong_usage_is_one_line_and_exit_2(data: Path, tmp_path: Path, capsys) 
             "cannot write": (url, data, "--per-image", data),
         }.items():
             assert score(*arguments) == 2
-            said = capsys.readouterr().err
-            assert said.count("\n") == 1, said
-            assert complaint in said
+            printed = capsys.readouterr().err
+            assert printed.count("\n") == 1, printed
+            assert complaint in printed
     full = ["--url", nobody, "--data", "x"]
     for arguments in (full[:2], full[2:], [*full, "--fold", "1"], [*full, "--plot", "x"]):
         with pytest.raises(SystemExit) as exit:
@@ -203,9 +203,9 @@ def test_saved_masks_are_scored_without_a_server(data: Path, tmp_path: Path, cap
     Image.open(labels / "segmentation_000.png").convert("1").save(masks / "patient_000.png")
     Image.open(labels / "segmentation_001.png").convert("RGB").save(masks / "segmentation_001.png")
     assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 1
-    said = capsys.readouterr().out
-    assert "mean Dice     0.6667" in said
-    assert "patient_002: no answer: no mask" in said
+    printed = capsys.readouterr().out
+    assert "mean Dice     0.6667" in printed
+    assert "patient_002: no answer: no mask" in printed
     Image.open(labels / "segmentation_002.png").convert("L").save(masks / "patient_002.png")
     assert scorer.main(["--masks", str(masks), "--data", str(data)]) == 0
     assert scorer.main(["--masks", str(tmp_path / "none"), "--data", str(data)]) == 2
@@ -268,21 +268,21 @@ def test_the_mean_says_which_model_it_is_of_and_that_it_knew_the_images(
         with fake_server(perfect, pages=pages) as url:
             assert score(url, data, "--controls", "--gallery", gallery) == 0
         assert f"<p>{words[2:]}</p>" in gallery.read_text()
-        said = capsys.readouterr().out.splitlines()
-        assert "model         tumour-segmenter 1.0.0, SHA-256 0123456789abcdef" in said
-        (mean,) = (line for line in said if line.startswith("mean Dice"))
+        printed = capsys.readouterr().out.splitlines()
+        assert "model         tumour-segmenter 1.0.0, SHA-256 0123456789abcdef" in printed
+        (mean,) = (line for line in printed if line.startswith("mean Dice"))
         assert mean.partition(" over 3 patients")[2].endswith(words)
         assert ("training data" in mean) == bool(seen)
-        assert "scored        3 of 3 patients" in "\n".join(said)
-        assert "scored        2 of 2 controls" in "\n".join(said)
+        assert "scored        3 of 3 patients" in "\n".join(printed)
+        assert "scored        2 of 2 controls" in "\n".join(printed)
 
 
 def test_it_is_said_where_the_model_is_not_known(data: Path, capsys) -> None:
     with fake_server(perfect) as url:
         assert score(url, data) == 0
-    said = capsys.readouterr().out
-    assert "model         unknown: the server has no /api" in said
-    assert "what it was trained on is not known" in said
+    printed = capsys.readouterr().out
+    assert "model         unknown: the server has no /api" in printed
+    assert "what it was trained on is not known" in printed
 
 
 def test_an_operating_point_is_asked_for_by_name(data: Path, capsys) -> None:
@@ -331,10 +331,10 @@ def test_difficult_controls_are_named(data: Path, capsys) -> None:
     Image.fromarray(pixels).save(controls / "control_399.png")
     with fake_server(perfect) as url:
         assert score(url, data, "--controls") == 0
-    said = capsys.readouterr().out
-    assert "control_050 (cold: neck): empty" in said
-    assert "control_399 (chemotherapy: bones): 6 px marked" in said
-    assert "empty masks   66.7%  of 3 controls" in said
+    printed = capsys.readouterr().out
+    assert "control_050 (cold: neck): empty" in printed
+    assert "control_399 (chemotherapy: bones): 6 px marked" in printed
+    assert "empty masks   66.7%  of 3 controls" in printed
 
 
 def test_ctrl_c_leaves_what_was_scored(data: Path, tmp_path: Path) -> None:
@@ -407,8 +407,8 @@ def test_compare_tells_change_from_chance(tmp_path: Path, capsys) -> None:
     for change, verdict in {0.05: "better", -0.05: "worse", 0.0: "no sure difference"}.items():
         b = write_scores(tmp_path / "b.csv", list(before + change + spread - spread.mean()))
         assert scorer.main(["--compare", str(a), str(b), "--plot", str(plot)]) == 0
-        said = capsys.readouterr().out
-        line = said.splitlines()[2]
+        printed = capsys.readouterr().out
+        line = printed.splitlines()[2]
         assert float(line.split()[1].rstrip(",")) == pytest.approx(change, abs=1e-4)
         assert line.endswith(verdict)
     with Image.open(plot) as drawn:

@@ -78,9 +78,9 @@ def test_what_is_not_taken_is_counted_and_named(data: Path, capsys) -> None:
     Image.fromarray(TRUTH).save(data / "patients/labels/segmentation_009.png")
     with fake_server(perfect) as url:
         assert score(url, data, "--controls", "--only", "patient_000") == 0
-    said = capsys.readouterr().out
-    assert "scored        1 of 1 patient in" in said
-    assert re.search(r"ignored .*labels without an image.*segmentation_009.png", said)
+    printed = capsys.readouterr().out
+    assert "scored        1 of 1 patient in" in printed
+    assert re.search(r"ignored .*labels without an image.*segmentation_009.png", printed)
     for name in (
         "._patient_000.png",
         "._segmentation_000.png",
@@ -88,8 +88,8 @@ def test_what_is_not_taken_is_counted_and_named(data: Path, capsys) -> None:
         "more",
         "overview.png",
     ):
-        assert name in said
-    assert "control_001.jpg" in said
+        assert name in printed
+    assert "control_001.jpg" in printed
 
 
 def test_a_missing_label_or_a_name_twice_is_refused(data: Path) -> None:
@@ -142,9 +142,9 @@ def test_a_label_that_may_be_inverted_is_refused(data: Path, capsys) -> None:
     Image.fromarray(255 - TRUTH).save(data / "patients/labels/segmentation_000.png")
     with fake_server(perfect) as url:
         assert score(url, data) == 2
-    said = capsys.readouterr().err
-    assert "segmentation_000.png" in said
-    assert "inverted" in said
+    printed = capsys.readouterr().err
+    assert "segmentation_000.png" in printed
+    assert "inverted" in printed
 
 
 def test_saved_masks_are_read_by_what_can_be_seen_and_may_cover_all(data, tmp_path, capsys) -> None:
@@ -235,10 +235,10 @@ def test_an_address_that_is_not_the_base_url_stops_at_once(path: str, data, caps
     asked = []
     with fake_server(lambda image: asked.append(0) or perfect(image)) as url:
         assert score(url + path, data) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1
-        assert "base URL" in said
-        assert path == "/somewhere" or f"here {url};" in said
+        printed = capsys.readouterr().err
+        assert printed.count("\n") == 1
+        assert "base URL" in printed
+        assert path == "/somewhere" or f"here {url};" in printed
     assert asked == []
 
 
@@ -287,11 +287,11 @@ def test_our_own_server_says_what_its_model_was_trained_on(
         assert ["sensitive", "1.0000", "100.0%"] in curve
         assert ["specific", "0.0000", "0.0%"] in curve
         assert score(server.url, data, "--controls") == 0
-    said = capsys.readouterr().out
-    assert "model         mine 2.0, SHA-256 " in said
-    (mean,) = (line for line in said.splitlines() if line.startswith("mean Dice     1.0000"))
+    printed = capsys.readouterr().out
+    assert "model         mine 2.0, SHA-256 " in printed
+    (mean,) = (line for line in printed.splitlines() if line.startswith("mean Dice     1.0000"))
     assert "1 of 1 was in its training data" in mean
-    assert "empty masks   100.0%  of 1 control: specificity\n" in said
+    assert "empty masks   100.0%  of 1 control: specificity\n" in printed
 
 
 def test_no_input_is_written_over(data: Path, capsys) -> None:

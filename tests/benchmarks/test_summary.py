@@ -57,7 +57,7 @@ def lines(**options: object) -> list[str]:
 
 
 def test_every_figure_is_what_a_person_counts() -> None:
-    said = lines(best=0.8)
+    printed = lines(best=0.8)
     dice = [2 * 1050 / (1099 + 1054), 0, 2 * 10 / 100]
     mean = np.mean(dice)
     for start in (
@@ -76,22 +76,24 @@ def test_every_figure_is_what_a_person_counts() -> None:
         "faults        1",
         "  control_2: late: no answer",
     ):
-        assert any(line.startswith(start) for line in said), start
-    assert not any("200 to 999" in line for line in said)
-    (distance,) = (line for line in said if line.startswith("Hausdorff 95"))
+        assert any(line.startswith(start) for line in printed), start
+    assert not any("200 to 999" in line for line in printed)
+    (distance,) = (line for line in printed if line.startswith("Hausdorff 95"))
     assert "median" in distance
     assert distance.endswith("; 1 patient without a mask left out")
 
 
 def test_the_worst_come_first_and_the_rest_are_counted() -> None:
-    said = lines(worst=2)
-    assert [line.split()[0] for line in said[1:3]] == ["patient_1", "patient_2"]
-    assert said[3] == "... and 1 better ones"
+    printed = lines(worst=2)
+    assert [line.split()[0] for line in printed[1:3]] == ["patient_1", "patient_2"]
+    assert printed[3] == "... and 1 better ones"
 
 
 def test_hashes_of_the_trained_on_count_in_each_group() -> None:
-    said = lines(trained_on=frozenset({"hash of patient_0", "hash of control_1", "x"}))
-    assert sum("1 of 3 was in its training data: not a figure for unseen" in s for s in said) == 2
+    printed = lines(trained_on=frozenset({"hash of patient_0", "hash of control_1", "x"}))
+    assert (
+        sum("1 of 3 was in its training data: not a figure for unseen" in s for s in printed) == 2
+    )
     assert not any("training data" in line for line in lines(trained_on=frozenset({"x"})))
 
 
@@ -140,6 +142,6 @@ def test_intervals_are_of_the_mean_or_the_share() -> None:
 
 
 def test_one_of_a_kind_is_no_plural() -> None:
-    said = summary([RESULTS[1], RESULTS[3]])
+    printed = summary([RESULTS[1], RESULTS[3]])
     for part in ("over 1 patient\n", "0 of 1 lesion ", "1 patient without", "of 1 control:"):
-        assert part in said
+        assert part in printed

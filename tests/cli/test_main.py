@@ -33,8 +33,8 @@ def test_other_programs_get_the_words_that_follow(monkeypatch, door, is_installe
 def test_help_names_every_program(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    said = capsys.readouterr().out
-    assert {"predict", "merge", "serve", "scan"} <= set(said.split())
+    printed = capsys.readouterr().out
+    assert {"predict", "merge", "serve", "scan"} <= set(printed.split())
 
 
 def serve_command(*options: str, **variables: str) -> subprocess.CompletedProcess:
@@ -59,9 +59,9 @@ def test_unknown_option_says_that_settings_are_environment_variables(tmp_path, c
     with pytest.raises(SystemExit) as ended:
         cli.main(["predict", str(tmp_path), "--out", str(tmp_path), "--model", "mine.onnx"])
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert "usage: tumour-segmenter predict" in said
-    assert words in said
+    printed = capsys.readouterr().err
+    assert "usage: tumour-segmenter predict" in printed
+    assert words in printed
     done = serve_command("--model", "mine.onnx")
     assert done.returncode == 2
     assert "usage: tumour-segmenter serve" in done.stderr
@@ -69,7 +69,7 @@ def test_unknown_option_says_that_settings_are_environment_variables(tmp_path, c
 
 
 def test_help_of_serve_lists_every_setting():
-    said = serve_command("--help").stdout
+    printed = serve_command("--help").stdout
     for variable in VARIABLES:
-        assert variable.name in said
-        assert variable.help in said
+        assert variable.name in printed
+        assert variable.help in printed

@@ -29,9 +29,9 @@ def test_broken_file_is_named_and_stops_nothing(folder, tmp_path, capsys):
     (folder / "a.png").write_bytes(b"\xff\xd8\xff JPEG")
     out = tmp_path / "out"
     assert predict(folder / "a.png", folder / "scan_0.png", folder / "scan_1.png", "--out", out)
-    said = capsys.readouterr()
-    assert said.err == f"error: {folder / 'a.png'}: expected a PNG, the image is JPEG\n"
-    assert said.out == "2 masks written, 0 were there before, 1 failed\n"
+    printed = capsys.readouterr()
+    assert printed.err == f"error: {folder / 'a.png'}: expected a PNG, the image is JPEG\n"
+    assert printed.out == "2 masks written, 0 were there before, 1 failed\n"
     assert names(out) == {"scan_0.png", "scan_1.png"}
 
 
@@ -279,8 +279,8 @@ def test_server_without_a_probability_is_an_error(folder, tmp_path, capsys):
 def test_model_without_a_probability_is_wrong_usage(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MODEL", "baseline")
     assert predict(folder, "--out", tmp_path / "out", "--probability") == 2
-    said = capsys.readouterr().err
-    assert said == "error: --probability: this model outputs none; leave it out\n"
+    printed = capsys.readouterr().err
+    assert printed == "error: --probability: this model outputs none; leave it out\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -315,9 +315,9 @@ def test_what_is_ignored_is_named(folder, tmp_path, capsys):
     (folder / "b.jpeg").touch()
     (folder / "inside").mkdir()
     assert predict(folder, "--out", tmp_path / "out") == 0
-    said = capsys.readouterr()
-    assert said.out == "3 masks written, 0 were there before, 0 failed\n"
-    assert sorted(said.err.splitlines()) == [
+    printed = capsys.readouterr()
+    assert printed.out == "3 masks written, 0 were there before, 0 failed\n"
+    assert sorted(printed.err.splitlines()) == [
         "note: ignored AppleDouble files of macOS (._*): 1 (._scan_1.png)",
         "note: ignored files that are not named *.png: 2 (b.jpeg, notes.txt)",
         "note: ignored folders inside, which are not searched (name them as well): 1 (inside)",
@@ -395,13 +395,13 @@ def test_full_disk_is_not_the_image_s_fault_and_ends_the_work(
 ):
     monkeypatch.setattr("tumour_segmenter.files.write", full)
     assert predict(folder, "--out", tmp_path / "out") == 1
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     mask = tmp_path / "out/scan_0.png"
-    assert said.err == (
+    assert printed.err == (
         f"{NOTE}error: the disk is full: {mask} could not be written\n"
         "stopped; the same command goes on from here\n"
     )
-    assert said.out == "0 masks written, 0 were there before, 1 failed\n"
+    assert printed.out == "0 masks written, 0 were there before, 1 failed\n"
 
 
 def test_unlikely_masks_and_images_come_with_a_warning(tmp_path, capsys):
@@ -409,10 +409,10 @@ def test_unlikely_masks_and_images_come_with_a_warning(tmp_path, capsys):
     inverted.write_bytes(encode_png(255 - PIXELS[0]))
     table = tmp_path / "a.csv"
     assert predict(inverted, "--out", tmp_path / "out", "--csv", table) == 0
-    said = capsys.readouterr().err.splitlines()
-    assert [line.partition(": ")[0] for line in said] == ["warning"] * 2
-    assert "most of the image is dark" in said[0]
-    assert "% of the body; is the image inverted" in said[1]
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in printed] == ["warning"] * 2
+    assert "most of the image is dark" in printed[0]
+    assert "% of the body; is the image inverted" in printed[1]
     (row,) = csv.DictReader(table.read_text().splitlines())
     assert "is it inverted" in row["warning"]
     assert "% of the body" in row["warning"]
@@ -433,8 +433,10 @@ def test_shard_reads_its_number_from_the_scheduler(folder, tmp_path, monkeypatch
 def test_address_of_predict_gives_the_base_url(folder, tmp_path, capsys):
     url = "http://127.0.0.1:1"
     assert predict(folder, "--out", tmp_path / "out", "--url", f"{url}/predict") == 2
-    said = capsys.readouterr().err
-    assert said == f"error: {url}/predict: give the base URL, here {url}; /predict is added to it\n"
+    printed = capsys.readouterr().err
+    assert (
+        printed == f"error: {url}/predict: give the base URL, here {url}; /predict is added to it\n"
+    )
 
 
 def test_other_program_s_404_ends_the_work(folder, tmp_path, capsys):
@@ -504,11 +506,11 @@ def test_wrong_usage(folder, tmp_path, monkeypatch, capsys, arguments, expected)
     before = sorted(tmp_path.rglob("*"))
     out = [] if "--out" in arguments else ["--out", "out"]
     assert predict(*arguments, *out) == 2
-    said = capsys.readouterr()
-    assert expected in said.err
-    assert said.err.startswith("error: ")
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
     assert sorted(tmp_path.rglob("*")) == before
 
 

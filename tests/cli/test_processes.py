@@ -26,6 +26,8 @@ from tumour_segmenter.cli.tasks import Provenance, Task
 from tumour_segmenter.contract import check_mask, decode_png, encode, encode_png
 from tumour_segmenter.segmenter import Baseline
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "tumour_segmenter"]
 PROVENANCE = Provenance("model", "version", "")
 
@@ -37,23 +39,17 @@ def test_folder_becomes_masks(folder, tmp_path, capsys):
     for pixels, mask in zip(PIXELS, masks(out), strict=True):
         np.testing.assert_array_equal(mask, Baseline()(pixels))
     check_mask(np.asarray(Image.open(out / "scan_0.png")), PIXELS[0].shape)
-    said = capsys.readouterr()
-    assert said.out == "3 masks written, 0 were there before, 0 failed\n"
-    assert said.err == NOTE
+    printed = capsys.readouterr()
+    assert printed.out == "3 masks written, 0 were there before, 0 failed\n"
+    assert printed.err == NOTE
 
 
 def test_table_may_be_a_pipe(folder, tmp_path):
-    command = [
-        *COMMAND,
-        "predict",
-        folder,
-        "--out",
-        tmp_path / "out",
-    ]
+    command = [*COMMAND, "predict", folder, "--out", tmp_path / "out"]
     command += ["--jobs", "1"]
-    said = subprocess.run([*command, "--csv", "/dev/stderr"], cwd=PROJECT, capture_output=True)
-    assert said.returncode == 0
-    assert b"\nimage,mask," in said.stderr
+    printed = subprocess.run([*command, "--csv", "/dev/stderr"], cwd=PROJECT, capture_output=True)
+    assert printed.returncode == 0
+    assert b"\nimage,mask," in printed.stderr
 
 
 def test_reader_that_has_enough_stops_nothing(folder, tmp_path, monkeypatch):
@@ -79,15 +75,7 @@ def test_shards_do_each_image_once_and_their_tables_make_one(folder, tmp_path, c
         (folder / f"more_{number}.png").write_bytes(encode_png(PIXELS[0]))
     out, together = tmp_path / "out", tmp_path / "all.csv"
     tables = [tmp_path / f"{shard}.csv" for shard in range(3)]
-    command = [
-        *COMMAND,
-        "predict",
-        folder,
-        "--out",
-        out,
-        "--jobs",
-        "1",
-    ]
+    command = [*COMMAND, "predict", folder, "--out", out, "--jobs", "1"]
     processes = [
         subprocess.Popen([*command, "--csv", table, "--shard", f"{shard}/3"], cwd=PROJECT)
         for shard, table in enumerate(tables)
@@ -104,9 +92,9 @@ def test_shards_do_each_image_once_and_their_tables_make_one(folder, tmp_path, c
     assert {row["shard"] for row in rows} == {"0/3", "1/3", "2/3"}
     for shard in range(3):  # again, which costs nothing
         assert predict(folder, "--out", out, "--shard", f"{shard}/3") == 0
-        said = capsys.readouterr().out
-        assert f"shard {shard}/3: " in said
-        assert "0 masks written" in said
+        printed = capsys.readouterr().out
+        assert f"shard {shard}/3: " in printed
+        assert "0 masks written" in printed
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
     os.unlink(tables[1])
     del merge[2]
@@ -171,17 +159,7 @@ def test_only_a_few_tasks_are_handed_out_ahead(monkeypatch, tmp_path):
 
 def run(folder: Path, out: Path, url: str) -> subprocess.Popen:
     """Start the command in a process of its own, and return once its first mask is there."""
-    command = [
-        *COMMAND,
-        "predict",
-        folder,
-        "--out",
-        out,
-        "--url",
-        url,
-        "--jobs",
-        "2",
-    ]
+    command = [*COMMAND, "predict", folder, "--out", out, "--url", url, "--jobs", "2"]
     process = subprocess.Popen(
         command,
         cwd=PROJECT,
@@ -228,12 +206,12 @@ def slow_server() -> Iterator[str]:
 def test_interruption_keeps_what_was_done(many, tmp_path, interrupt, slow_server):
     process = run(many, tmp_path / "out", slow_server)
     process.send_signal(interrupt)
-    said, complained = process.communicate(timeout=60)
+    printed, complained = process.communicate(timeout=60)
     assert process.returncode == 130
     assert complained == "interrupted; the same command goes on from here\n"
     done = len(names(tmp_path / "out"))
     assert 0 < done < IMAGES
-    assert said == f"{done} masks written, 0 were there before, 0 failed\n"
+    assert printed == f"{done} masks written, 0 were there before, 0 failed\n"
 
 
 def test_kill_leaves_no_half_file_and_no_process(many, tmp_path, slow_server, in_this_process):

@@ -42,9 +42,9 @@ EXPECT = ("--expect", "imgs")
 
 
 def test_tables_become_one_sorted_by_image(merge):
-    code, said = merge(rows("c.png", "a.png"), rows("b.png", shard="1/2"), more=EXPECT)
-    assert (code, said.err) == (0, "")
-    assert said.out == "3 rows of 2 tables\n"
+    code, printed = merge(rows("c.png", "a.png"), rows("b.png", shard="1/2"), more=EXPECT)
+    assert (code, printed.err) == (0, "")
+    assert printed.out == "3 rows of 2 tables\n"
     header, *lines = Path("all.csv").read_text().splitlines(keepends=True)
     assert header == ",".join(table.COLUMNS) + "\n"
     assert lines == rows("a.png") + rows("b.png", shard="1/2") + rows("c.png")
@@ -94,8 +94,8 @@ def test_merging_again_goes_over_the_table(merge):
     ],
 )
 def test_what_does_not_fit_is_named(merge, tables, more, expected, kept):
-    code, said = merge(*tables, more=more)
-    assert (code, said.err) == (1, f"error: {expected}\n")
+    code, printed = merge(*tables, more=more)
+    assert (code, printed.err) == (1, f"error: {expected}\n")
     assert len(Path("all.csv").read_text().splitlines()) == 1 + kept
 
 
@@ -136,9 +136,9 @@ def test_wrong_usage(merge, capsys, arguments, expected):
     Path("empty.csv").touch()
     before = Path("0.csv").read_text()
     assert cli.main(["merge", *arguments]) == 2
-    said = capsys.readouterr()
-    assert expected in said.err
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert printed.err.count("\n") == 1
     assert Path("0.csv").read_text() == before
     assert Path("other.txt").read_text() == "text\n"
     assert not Path("all.csv").exists()

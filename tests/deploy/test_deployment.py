@@ -15,14 +15,15 @@ import pytest
 from serve.settings import Settings
 from tests.conftest import PROJECT
 from tests.deploy.test_proxy import NGINX, needs_nginx
-from tests.serve.test_crashes import wait
 from tests.support.documents import blocks
-from tests.support.serving import serving
+from tests.support.serving import serving, wait
 
 PAGES = [PROJECT / "docs" / name for name in ("deployment.md", "operations.md")]
 UNIT = (PROJECT / "deploy" / "segmenter.service").read_text()
 PROXY = (PROJECT / "deploy" / "nginx-tls.conf").read_text()
-needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+needs_openssl = pytest.mark.skipif(
+    not shutil.which("openssl"), reason="openssl is missing: apt install openssl"
+)
 
 
 def command_that_writes(name: str) -> str:
@@ -56,12 +57,22 @@ def test_service_may_end_in_its_own_time():
     assert stop > settings.drain + settings.deadline + 1
 
 
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="apt install systemd")
+def test_systemd_finds_nothing_wrong_with_the_service(tmp_path):
+    here = UNIT.replace("/srv/segmenter/.venv/bin/gunicorn", "/bin/true")
+    (tmp_path / "segmenter.service").write_text(here)
+    command = ["systemd-analyze", "verify", tmp_path / "segmenter.service"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_proxy_waits_longer_and_takes_more_than_the_server():
     settings = Settings.read({"MODEL": "baseline"})
     assert int(re.search(r"proxy_read_timeout (\d+)s;", PROXY)[1]) > settings.deadline + 1
     assert int(re.search(r"client_max_body_size (\d+)m;", PROXY)[1]) * 2**20 > settings.max_body
 
 
+@pytest.mark.slow
 @needs_nginx
 @needs_openssl
 def test_proxy_with_tls_before_the_server(artifact, tmp_path):

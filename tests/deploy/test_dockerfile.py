@@ -32,12 +32,17 @@ def test_what_is_copied_exists_and_reaches_the_build(source):
 
 
 def test_everything_serving_needs_is_copied():
-    models = {f"artifacts/{path.name}" for path in FILES.values()}
-    models |= {f"{model}.sha256" for model in models}
+    models = {f"artifacts/{path.name}{end}" for path in FILES.values() for end in ("", ".sha256")}
     needed = {"tumour_segmenter", "serve", "gunicorn.conf.py"}
     needed |= {"requirements-serve.txt", "requirements-metrics.txt"}
     copied = {str(path.relative_to(PROJECT)) for s in SOURCES for path in PROJECT.glob(s)}
     assert needed | models <= copied
+
+
+def test_no_other_model_gets_into_the_image():
+    models = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("artifacts/**/*.onnx")}
+    copied = {source for source in SOURCES if source.endswith(".onnx")}
+    assert models == copied == {f"artifacts/{path.name}" for path in FILES.values()}
 
 
 def test_command_is_the_one_the_tests_run():

@@ -242,6 +242,7 @@ def bytes_of(quantity: str) -> int:
     return int(number) * 2 ** {"Mi": 20, "Gi": 30}[unit]
 
 
+@pytest.mark.slow
 def test_pod_at_its_memory_limit_survives_the_largest_image():
     manifests = kustomize.build(FOLDER / "public")
     limit = bytes_of(container_of(manifests)["resources"]["limits"]["memory"])
@@ -284,6 +285,7 @@ def test_shards_of_the_job_are_as_many_as_its_pods():
     assert job["completionMode"] == "Indexed"
 
 
+@pytest.mark.slow
 def test_shards_at_once_do_all_images_once(slow_model, tmp_path):
     images, masks = tmp_path / "images", tmp_path / "masks"
     images.mkdir()

@@ -17,7 +17,7 @@ import pytest
 
 from serve.settings import Settings
 from tests.conftest import PROJECT, write_artifact
-from tests.serve.test_crashes import Load, wait
+from tests.support.clients import Clients
 from tests.support.hanging import BLACK, WHITE
 from tests.support.serving import (
     ask_raw,
@@ -28,9 +28,12 @@ from tests.support.serving import (
     request_of,
     serving,
     together,
+    wait,
 )
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
+
+pytestmark = pytest.mark.slow
 
 TEMPLATE = PROJECT / "deploy" / "nginx.conf.template"
 DEFAULTS = {"DEADLINE": "9", "MAX_PIXELS": "4000000", "TRUSTED_PROXY": "127.0.0.1"}
@@ -131,16 +134,16 @@ def test_slow_clients_keep_nobody_out(proxy):
 
 @needs_nginx
 def test_worker_that_is_killed_loses_only_what_it_had_in_flight(server, proxy):
-    with Load(proxy, 3) as load:
+    with Clients(proxy) as clients:
         for _ in range(3):
-            load.wait_for(len(load.got) + 10)
+            clients.wait_for(10)
             before = server.workers()
             os.kill(before[0], signal.SIGKILL)
             wait(lambda before=before: len(set(server.workers()) | set(before)) == 3)
-        load.wait_for(len(load.got) + 10)
-    lost = [got for got in load.got if got != "200"]
-    assert len(lost) <= 3 * 3  # each client can have had one image with each dead worker
-    assert set(lost) <= {"502"}
+        clients.wait_for(10)
+    # Each client can have had one image with each dead worker.
+    assert len(clients.faults()) <= 3 * 3
+    assert all("502" in fault for fault in clients.faults())
 
 
 @needs_nginx
@@ -166,10 +169,10 @@ def test_recycled_workers_lose_nothing_here(tmp_path):
         proxy_before(server.url, tmp_path) as url,
     ):
         first = server.workers()
-        with Load(url, 3) as load:
+        with Clients(url) as clients:
             wait(lambda: not set(first) & set(server.workers()))
-            load.wait_for(len(load.got) + 60)
-    assert set(load.got) == {"200"}
+            clients.wait_for(60)
+    assert not clients.faults()
 
 
 @needs_nginx

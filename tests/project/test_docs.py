@@ -1,5 +1,6 @@
 """What the documents say is so: their examples run, their tables and commands exist."""
 
+import functools
 import json
 import os
 import re
@@ -169,17 +170,21 @@ def commands() -> list[tuple[str, ...]]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_commands_of_python_know_their_options(command):
-    at = command.index("--help")
-    environment = {**os.environ, "COLUMNS": "200"}
-    run = subprocess.run(
-        [sys.executable, *command[: at + 1]],
+@functools.cache  # some take seconds, for they load PyTorch
+def help_of(program: tuple[str, ...]) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *program, "--help"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        env=environment,
+        env=os.environ | {"COLUMNS": "200"},
     )
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_commands_of_python_know_their_options(command):
+    at = command.index("--help")
+    run = help_of(command[:at])
     if missing := re.search(r"No module named '((?:torch|onnx)\w*)'", run.stderr):
         pytest.skip(f"needs {missing[1]}")
     assert run.returncode == 0, run.stderr

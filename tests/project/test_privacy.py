@@ -137,6 +137,7 @@ def test_command_and_library_call_nobody(artifact, images, tmp_path, entry, surr
     assert watched.outside == set()
 
 
+@pytest.mark.slow
 def test_server_calls_nobody(artifact, images, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

@@ -8,24 +8,22 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import tomllib
-import venv
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tests.conftest import PROJECT
+from tests.support import environments
 from tumour_segmenter.contract import encode_png
 from tumour_segmenter.phantom import phantom
+
+pytestmark = pytest.mark.slow
 
 SOURCES = ("tumour_segmenter", "serve", "scan", "artifacts")
 CONFIGURATION = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
@@ -54,29 +52,11 @@ def wheel(tmp_path_factory) -> Path:
 def installed(wheel, tmp_path_factory) -> Path:
     """Return an environment with the wheel and what it depends on without any extra."""
     folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder, symlinks=True)
+    environments.make(folder, CONFIGURATION["dependencies"])
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index"]
     subprocess.run([*pip, "--no-deps", "--no-compile", wheel], check=True)
-    link(folder, CONFIGURATION["dependencies"])
     return folder
-
-
-def link(environment: Path, requirements: list[str]) -> None:
-    """Let an environment see packages of this one, and those that they need."""
-    place = Path(sysconfig.get_path("purelib", vars={"base": os.fspath(environment)}))
-    todo, seen = [Requirement(text) for text in requirements], set()
-    while todo:
-        requirement = todo.pop()
-        name = canonicalize_name(requirement.name)
-        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
-            continue
-        seen.add(name)
-        found = metadata.distribution(name)
-        todo += map(Requirement, found.requires or [])
-        for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
-            with suppress(FileExistsError):
-                (place / top).symlink_to(found.locate_file(top))
 
 
 def run(
@@ -127,23 +107,23 @@ def test_library_and_predict_need_no_web_framework(installed, tmp_path):
         "print(mask.shape, mask.any(), segment.metadata['version'], sys.modules.keys() & "
         "{'flask', 'gevent', 'gunicorn', 'pydicom'})"
     )
-    said = run(installed, tmp_path, "python", "-c", code)
-    assert said.stderr == ""
-    assert re.fullmatch(r"\(40, 30\) False \S+ set\(\)\n", said.stdout)
+    printed = run(installed, tmp_path, "python", "-c", code)
+    assert printed.stderr == ""
+    assert re.fullmatch(r"\(40, 30\) False \S+ set\(\)\n", printed.stdout)
 
     (tmp_path / "scan.png").write_bytes(encode_png(phantom(60, 50)[0]))
     command = ["tumour-segmenter", "predict", "scan.png", "--out", "masks", "--jobs", "1"]
-    said = run(installed, tmp_path, *command)
-    assert (said.returncode, said.stderr) == (0, "")
-    assert said.stdout == "1 mask written, 0 were there before, 0 failed\n"
+    printed = run(installed, tmp_path, *command)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert printed.stdout == "1 mask written, 0 were there before, 0 failed\n"
 
 
 @pytest.mark.parametrize(("door", "package"), [("serve", "flask"), ("scan", "pydicom")])
 def test_what_an_extra_lacks_is_one_line_with_pip(installed, tmp_path, door, package):
     words = ["study", "--out", "results"] if door == "scan" else []
-    said = run(installed, tmp_path, "tumour-segmenter", door, *words)
-    assert (said.returncode, said.stdout) == (2, "")
-    (line,) = said.stderr.splitlines()
+    printed = run(installed, tmp_path, "tumour-segmenter", door, *words)
+    assert (printed.returncode, printed.stdout) == (2, "")
+    (line,) = printed.stderr.splitlines()
     assert line.startswith("error: ")
     assert package in line
     python = installed / "bin" / "python"
@@ -153,7 +133,7 @@ def test_what_an_extra_lacks_is_one_line_with_pip(installed, tmp_path, door, pac
 @pytest.fixture
 def served(installed, tmp_path) -> Iterator[str]:
     """The URL of `tumour-segmenter serve`, started in an empty folder."""
-    link(installed, CONFIGURATION["optional-dependencies"]["serve"])
+    environments.link(installed, CONFIGURATION["optional-dependencies"]["serve"])
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     variables = {"HOST": "127.0.0.1", "PORT": str(port), "WORKERS": "1", "MODEL": "baseline"}
@@ -189,8 +169,8 @@ def is_ready(url: str) -> bool:
 def test_serve_answers_wherever_it_is_started(installed, served, tmp_path):
     (tmp_path / "scan.png").write_bytes(encode_png(phantom(60, 50)[0]))
     command = ["predict", "scan.png", "--out", "masks", "--url", served, "--jobs", "1"]
-    said = run(installed, tmp_path, "tumour-segmenter", *command)
-    assert (said.returncode, said.stderr) == (0, "")
+    printed = run(installed, tmp_path, "tumour-segmenter", *command)
+    assert (printed.returncode, printed.stderr) == (0, "")
     assert (tmp_path / "masks" / "scan.png").exists()
     with urlopen(f"{served}/", timeout=5) as page:
         assert b"<html" in page.read().lower()

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import tumour_segmenter
+from serve import threads
 from serve.app import create_app
 from serve.settings import Settings
 from tests.conftest import PROJECT, TINY_METADATA, write_artifact
@@ -370,3 +371,19 @@ def test_serving_never_loads_what_only_training_needs(module):
     loaded = {name.partition(".")[0] for name in run.stdout.split()}
     assert "tumour_segmenter" in loaded
     assert not loaded & {"torch", "onnx", "train", "export", "benchmarks", "matplotlib"}
+
+
+def test_what_takes_long_is_done_in_threads(client, monkeypatch):
+    """On gevent's loop it would hold up everybody; an example is drawn in 0.3 s."""
+    done = []
+
+    def run_in_thread(until, function, *arguments):
+        done.append(function.__name__)
+        return threads.run_in_thread(until, function, *arguments)
+
+    monkeypatch.setattr("serve.app.run_in_thread", run_in_thread)
+    monkeypatch.setattr("serve.page.run_in_thread", run_in_thread)
+    for path in ("/predict", "/image", "/label"):
+        client.post(path, json={"img": IMG})
+    client.get("/examples/1.png")
+    assert done == ["decode_image", "answer", "<lambda>", "read", "_draw"]

@@ -11,12 +11,22 @@ from functools import partial
 import pytest
 
 from tests.conftest import write_artifact
+from tests.support.clients import SHORT, Clients
 from tests.support.hanging import BLACK, WHITE, write_hanging_artifact
-from tests.support.serving import body_of, connect, post, read_answer, request_of, serving, together
+from tests.support.serving import (
+    body_of,
+    connect,
+    post,
+    read_answer,
+    request_of,
+    serving,
+    together,
+    wait,
+)
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
 
-SHORT = lasting(215)  # some 40 ms
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -24,58 +34,17 @@ def model(tmp_path_factory):
     return write_slow_artifact(tmp_path_factory.mktemp("slow") / "model.onnx")
 
 
-class Load:
-    """Clients that ask one after the other until they are stopped; what they got is in `got`."""
-
-    def __init__(self, url: str, clients: int) -> None:
-        self.url, self.got, self._stop = url, [], threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def _next(self) -> str | None:
-        """The server that the next request goes to, None while there is none."""
-        return self.url
-
-    def _ask(self) -> None:
-        while not self._stop.is_set():
-            if not (url := self._next()):
-                time.sleep(0.01)
-                continue
-            try:
-                self.got.append(str(post(url, SHORT, timeout=20).status))
-            except client.Unanswered as error:
-                self.got.append(str(error))
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def wait_for(self, count: int) -> None:
-        wait(lambda: len(self.got) >= count)
-
-
-def wait(done, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
 def test_killed_worker_loses_only_what_it_had_in_flight(model):
-    with serving(model, WORKERS="2") as server, Load(server.url, 3) as load:
-        for kill in range(3):
-            load.wait_for(10 * (kill + 1))
+    with serving(model, WORKERS="2") as server, Clients(server.url) as clients:
+        for _ in range(3):
+            clients.wait_for(10)
             before = server.workers()
             os.kill(before[0], signal.SIGKILL)
             wait(lambda before=before: len(set(server.workers()) | set(before)) == 3)
-        load.wait_for(50)
-    lost = [got for got in load.got if got != "200"]
-    assert len(lost) <= 3 * 3  # each client can have had one question with each dead worker
+        clients.wait_for(20)
+    assert (
+        len(clients.faults()) <= 3 * 3
+    )  # each client can have had one question with each dead worker
 
 
 def test_worker_that_hangs_is_replaced(model):
@@ -132,14 +101,14 @@ def test_recycled_workers_lose_nothing(model, monkeypatch):
     recycle = "--max-requests 5 --max-requests-jitter 5"
     with serving(model, WORKERS="2", GUNICORN_CMD_ARGS=recycle) as server:
         first = server.workers()
-        with Load(server.url, 3) as load:
-            load.wait_for(60)
+        with Clients(server.url) as clients:
+            clients.wait_for(60)
             # A worker ends up to a second after its last image.
             end = time.monotonic() + 20
             while set(first) & set(server.workers()) and time.monotonic() < end:
                 time.sleep(0.1)
             assert not set(first) & set(server.workers())
-    assert set(load.got) == {"200"}
+    assert not clients.faults()
 
 
 def test_stopped_server_answers_what_it_has_accepted(model):

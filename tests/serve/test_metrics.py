@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 
@@ -14,8 +15,12 @@ from serve.app import create_app
 from serve.settings import Settings
 from tests.support.serving import body_of, post, serving, together
 from tests.support.slow_model import lasting, write_slow_artifact
-from tumour_segmenter import client
+from tumour_segmenter import client, needs
 from tumour_segmenter.errors import SettingsError
+
+needs_prometheus = pytest.mark.skipif(
+    not find_spec("prometheus_client"), reason="pip install -r requirements-metrics.txt"
+)
 
 
 def figures(url: str) -> dict[str, float]:
@@ -30,8 +35,9 @@ def test_no_figures_unless_asked_for(client):
     assert client.get("/metrics").status_code == 404
 
 
+@pytest.mark.slow
+@needs_prometheus
 def test_figures_are_exact_over_workers_and_their_ends(tmp_path):
-    pytest.importorskip("prometheus_client")
     model = write_slow_artifact(tmp_path / "model.onnx")
     recycle = {"GUNICORN_CMD_ARGS": "--max-requests 7", "API_KEY": "", "METRICS": "on"}
     with serving(model, WORKERS="2", **recycle) as server:
@@ -52,8 +58,9 @@ def test_figures_are_exact_over_workers_and_their_ends(tmp_path):
     assert re.search('sha256="[0-9a-f]{64}"', model_info)
 
 
+@pytest.mark.slow
+@needs_prometheus
 def test_images_refused_on_admission_are_counted(tmp_path):
-    pytest.importorskip("prometheus_client")
     model = write_slow_artifact(tmp_path / "model.onnx")
     with serving(model, WORKERS="1", QUEUE="2", METRICS="on") as server:
         replies = together(*[lambda: post(server.url, lasting(128))] * 12)
@@ -63,8 +70,9 @@ def test_images_refused_on_admission_are_counted(tmp_path):
         assert seen[name] == [reply.status for reply in replies].count(status) > 0
 
 
+@pytest.mark.slow
+@needs_prometheus
 def test_what_the_page_posts_is_counted_by_itself(tmp_path):
-    pytest.importorskip("prometheus_client")
     model, body = write_slow_artifact(tmp_path / "model.onnx"), body_of(lasting(128))
     paths = ("/predict", "/label", "/image") * 6
     with serving(model, WORKERS="1", QUEUE="2", METRICS="on") as server:
@@ -84,9 +92,10 @@ def test_what_the_page_posts_is_counted_by_itself(tmp_path):
 
 
 def test_server_says_what_its_figures_need(monkeypatch):
-    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match=r"needs prometheus_client; .*requirements-metrics"):
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError) as refused:
         metrics.open_folder(None)
+    assert needs.how_to_install("metrics") in str(refused.value)
 
 
 def test_setting_is_on_or_off():

@@ -10,6 +10,8 @@ from tests.support.serving import ask_raw, body_of, post, request_of, serving, t
 from tests.support.slow_model import lasting, minutes, write_slow_artifact
 from tumour_segmenter import client
 
+pytestmark = pytest.mark.slow
+
 QUEUE = 2
 
 

@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,9 +20,12 @@ from PIL import Image
 
 from tests.conftest import PROJECT, SHIPPED, write_artifact, write_checksum
 from tests.deploy.test_dockerfile import instructions
+from tests.support import environments
 from tumour_segmenter.contract import check_mask, decode, encode
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import Baseline
+
+pytestmark = pytest.mark.slow
 
 COMMAND = json.loads(instructions("CMD")[0])
 PIXELS, _ = phantom()
@@ -33,12 +35,9 @@ BODY = json.dumps({"img": encode(PIXELS)})
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory) -> Path:
     """Return the bin folder of an environment that holds the serving requirements, no more."""
-    folder = tmp_path_factory.mktemp("serving") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    requirements = PROJECT / "requirements-serve.txt"
-    install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "-r", requirements]
-    subprocess.run(install, check=True)
-    return folder / "bin"
+    lines = (PROJECT / "requirements-serve.in").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    return environments.make(tmp_path_factory.mktemp("serving") / "venv", pins) / "bin"
 
 
 MODEL = SHIPPED.relative_to(PROJECT)  # what is served by default on this CPU

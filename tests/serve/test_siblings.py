@@ -8,8 +8,7 @@ import pytest
 
 from serve import siblings
 from serve.queue import Queue
-from tests.serve.test_crashes import wait
-from tests.support.serving import post, serving
+from tests.support.serving import post, serving, wait
 from tests.support.slow_model import lasting, minutes, write_slow_artifact
 
 
@@ -52,6 +51,7 @@ def test_who_replaces_a_worker_gets_its_number():
     assert siblings.free_number(others) == 2
 
 
+@pytest.mark.slow
 def test_images_go_to_the_worker_that_has_none(tmp_path):
     model = write_slow_artifact(tmp_path / "model.onnx")
     with serving(model, WORKERS="2", DEADLINE="5") as server:

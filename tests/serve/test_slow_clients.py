@@ -16,6 +16,8 @@ from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import client
 from tumour_segmenter.contract import decode
 
+pytestmark = pytest.mark.slow
+
 QUICK = lasting(255)
 BODY = body_of(QUICK)
 DEADLINE = 2
@@ -93,6 +95,21 @@ def test_large_bodies_under_way_hold_bounded_memory_and_keep_nobody_out(tmp_path
             status, _, body = read_answer(sock)
             assert status == 503
             assert "large bodies" in json.loads(body)["error"]["message"]
+
+
+def test_refused_bodies_hold_no_memory():
+    """The key is wrong, so what the clients send is dropped, and most of it never comes."""
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
+    with serving("baseline", WORKERS="1", API_KEY="key") as server, ExitStack() as stack:
+        idle = sum(server.memory_mb())
+        socks = [stack.enter_context(connect(server.url)) for _ in range(400)]
+        for sock in socks:
+            sock.sendall(head)
+        assert {read_answer(sock)[0] for sock in socks} == {401}
+        for sock in socks:
+            sock.sendall(b"A" * 65_500)  # nearly a piece of 64 KiB, and a whole one would be held
+        most = max(sum(server.memory_mb()) - idle for _ in range(20) if not time.sleep(0.05))
+        assert most < 14  # what all of them have sent is 26
 
 
 def test_large_body_that_comes_fast_holds_up_nobody():

@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import PROJECT, write_artifact
 from tumour_segmenter import client
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = os.fspath(PROJECT / "gunicorn.conf.py")
 
 

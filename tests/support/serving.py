@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -81,6 +82,13 @@ def ask_raw(url: str, data: bytes) -> tuple[int, dict[str, str], bytes]:
     with connect(url) as sock:
         sock.sendall(data)
         return read_answer(sock)
+
+
+def wait(done: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
 def together(*calls: Callable[[], object]) -> list:
