@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -43,8 +44,11 @@ def ignore_closed_output() -> None:
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None or stream is not getattr(sys, f"__{name}__"):
-            continue  # closed from the start, or replaced before, by this function or a test
+        if stream is None:  # closed from the start, as by `2>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            continue
+        if stream is not getattr(sys, f"__{name}__"):
+            continue  # replaced before, by this function or a test
         raw = _Output(stream.fileno(), "w", closefd=False)
         unbuffered = isinstance(stream.buffer, io.RawIOBase)  # as PYTHONUNBUFFERED wants it
         output = io.TextIOWrapper(

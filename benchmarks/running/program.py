@@ -29,21 +29,21 @@ def main(
 ) -> int:
     """Return the exit code of `run(parse(argv))`; what goes wrong is one line on standard error.
 
-    1: a server answers wrongly, or a file cannot be written; 2: wrong usage or no server; 130:
-    interrupted or terminated. Servers that were started are stopped in any case. Where nobody reads
-    the output any more, as with `| head`, the work is done all the same.
+    1: a server answers wrongly; 2: wrong usage, no server, or a file that cannot be written;
+    130: interrupted or terminated. Servers that were started are stopped in any case.
     """
-    args = parse(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
 
     def work() -> int:
+        args = parse(argv)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
         try:
             return run(args)
         except WrongAnswer as error:
             print(f"{name}: not measured, as an answer is wrong: {error}", file=sys.stderr)
             return 1
 
-    return exit_code(work, name=name, interrupted=lambda: f"{name}: interrupted, nothing written")
+    line = f"{name}: interrupted, nothing written"
+    return exit_code(work, OSError, name=name, interrupted=lambda: line)
 
 
 def read_text(path: Path) -> str:

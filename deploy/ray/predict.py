@@ -84,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         "--operating-point", metavar="NAME", help="one of the model's; default: the model's own"
     )
     parser.add_argument(
+        "--probability", action="store_true", help="also write OUT/NAME_probability.png"
+    )
+    parser.add_argument(
         "--address",
         help="of the Ray cluster: auto on one of its nodes, or HOST:6379 (default: RAY_ADDRESS; "
         "without it Ray starts on this machine alone)",
@@ -92,12 +95,18 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     return exit_code(
         lambda: predict(
-            arguments.source, arguments.out, arguments.address, arguments.operating_point
+            arguments.source,
+            arguments.out,
+            arguments.address,
+            arguments.operating_point,
+            arguments.probability,
         )
     )
 
 
-def predict(source_text: str, out_text: str, address: str | None, point: str | None) -> int:
+def predict(
+    source_text: str, out_text: str, address: str | None, point: str | None, probability: bool
+) -> int:
     """Segment all images that are not done yet; return the exit code.
 
     Raises `UsageError`, `ArtifactError` and `SettingsError` before anything was written.
@@ -110,8 +119,15 @@ def predict(source_text: str, out_text: str, address: str | None, point: str | N
         model=model and model.name,
         max_pixels=settings["max_pixels"],
         operating_point=point,
+        probability=probability,
         provenance=batch.identify(
-            batch.Plan(settings["model"], 1, settings["max_pixels"], operating_point=point)
+            batch.Plan(
+                settings["model"],
+                1,
+                settings["max_pixels"],
+                operating_point=point,
+                probability=probability,
+            )
         ),
     )
     source, out = Place.of(plan.source), Place.of(plan.out)
@@ -121,7 +137,7 @@ def predict(source_text: str, out_text: str, address: str | None, point: str | N
     images = {name: table.Version(info.size, info.mtime_ns) for name, info in found.items()}
     check_names(list(images))
     try:
-        before = table.done(out, images, plan.provenance)
+        before = table.done(out, images, plan.provenance, probability)
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{out.text} cannot be read: {first_line(error)}") from error
     to_do = {name: version for name, version in images.items() if name not in before}

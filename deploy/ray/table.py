@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("tumour_pixels", pa.int64()),
         ("body_pixels", pa.int64()),
         ("share_of_body", pa.float64()),
+        ("highest_probability", pa.float64()),  # null where none was asked for
         ("ms", pa.float64()),  # of the mask alone
         ("fault", pa.string()),  # empty: there is a mask
         ("warning", pa.string()),
@@ -96,10 +97,12 @@ def finish(out: Place) -> pa.Table:
     return rows
 
 
-def done(out: Place, images: Mapping[str, Version], provenance: Provenance) -> set[str]:
+def done(
+    out: Place, images: Mapping[str, Version], provenance: Provenance, probability: bool = False
+) -> set[str]:
     """Return which of `images` have their mask by `provenance` already, of the image as it is now.
 
-    Raises `OSError`.
+    probability: whether they must have that as well. Raises `OSError`.
     """
     rows, _ = read(out)
     masks = set(out.files())
@@ -109,6 +112,8 @@ def done(out: Place, images: Mapping[str, Version], provenance: Provenance) -> s
         for row in batch.to_pylist():
             same = images.get(row["image"]) == Version(row["image_size"], row["image_mtime_ns"])
             made = not row["fault"] and row["mask"] in masks
+            if probability:
+                made = made and row["highest_probability"] is not None
             if same and made and all(row[name] == value for name, value in mine.items()):
                 found.add(row["image"])
     return found

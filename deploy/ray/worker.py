@@ -12,10 +12,10 @@ import pyarrow as pa
 from deploy.ray import table
 from deploy.ray.storage import Place, first_line
 from tumour_segmenter import contract
-from tumour_segmenter.cli.tasks import Provenance, Task, add_record, sha256
+from tumour_segmenter.cli.tasks import MASK, PROBABILITY, Provenance, Task, add_record, sha256
 from tumour_segmenter.measure import measure
 from tumour_segmenter.png import read_image
-from tumour_segmenter.segmenter import Baseline, open_model
+from tumour_segmenter.segmenter import Baseline, Prediction, open_model
 
 # The folder, sent to the nodes beside the code, that holds the model file and its checksum.
 MODEL_FOLDER = "tumour_segmenter_model"
@@ -33,6 +33,7 @@ class Plan:
     model: str | None
     max_pixels: int
     operating_point: str | None
+    probability: bool
     provenance: Provenance
 
 
@@ -57,15 +58,27 @@ class Worker:
             content = self._source.read(image)
             found = read_image(content, self._plan.max_pixels)
             begin = time.perf_counter()
-            mask = self._segment(found.pixels, operating_point=self._plan.operating_point)
+            made = self._segment.run(
+                found.pixels, self._plan.operating_point, self._plan.probability
+            )
             row["ms"] = 1000 * (time.perf_counter() - begin)
-            record = self._plan.provenance.record(sha256(content))
-            self._out.write(row["mask"], add_record(contract.encode_png(mask), record))
+            self._write(Task(Path(image), Path()), made, sha256(content))
         except Exception as error:  # one image never stops the others
             return row | {"fault": first_line(error)}
-        counted = measure(found.pixels, mask)
+        if made.probability is not None:
+            row["highest_probability"] = int(made.probability.max()) / 255
+        counted = measure(found.pixels, made.mask)
         warning = "; ".join(filter(None, [*found.notes, counted.warning]))
         return row | asdict(counted) | {"share_of_body": counted.share_of_body, "warning": warning}
+
+    def _write(self, task: Task, made: Prediction, image_sha256: str) -> None:
+        """Write the files of an image, the mask last: it says that all are there."""
+        pictures = {MASK: contract.encode_png(made.mask)}
+        if made.probability is not None:
+            pictures = {PROBABILITY: contract.encode_grey_png(made.probability)} | pictures
+        for kind, png in pictures.items():
+            record = self._plan.provenance.record(image_sha256, kind)
+            self._out.write(task.path(kind).name, add_record(png, record))
 
 
 def mask_name(image: str) -> str:

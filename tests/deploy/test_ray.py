@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.host.server import ROOT
+from tests.conftest import write_artifact
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import needs
 from tumour_segmenter.contract import decode_png
+from tumour_segmenter.segmenter import open_model
 
 INSTALL = "pip install -r requirements-cluster.txt"
 MODULE = "deploy.ray.predict"
@@ -241,3 +243,39 @@ def test_serving_does_not_load_ray():
     code = "import sys, serve.app; print([n for n in ('ray', 'pyarrow') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_worker_writes_the_probability_where_it_is_asked_for(tmp_path):
+    pytest.importorskip("pyarrow", reason=INSTALL)
+    pytest.importorskip("ray", reason=INSTALL)
+    from deploy.ray import table
+    from deploy.ray.storage import Place
+    from deploy.ray.worker import Plan, Worker
+    from tumour_segmenter.cli.tasks import Provenance
+
+    images, out = write_images(tmp_path / "images", 2), tmp_path / "masks"
+    out.mkdir()
+    made_by, versions = Provenance("m", "1", ""), {}
+    for image in images:
+        status = (tmp_path / "images" / image).stat()
+        versions[image] = table.Version(status.st_size, status.st_mtime_ns)
+    rows = [
+        {"image": image, "image_size": of.size, "image_mtime_ns": of.mtime_ns}
+        for image, of in versions.items()
+    ]
+    for probability in (False, True):
+        plan = Plan(str(tmp_path / "images"), str(out), None, 10**6, None, probability, made_by)
+        worker = Worker(plan)
+        worker._segment = open_model(write_artifact(tmp_path / "tiny.onnx"))
+        found = worker(table.of(rows))
+        assert found["fault"].to_pylist() == ["", ""]
+        parts = table.Parts(Place.of(str(out)))
+        parts.add(found)
+        parts.flush()
+        done = [table.done(Place.of(str(out)), versions, made_by, asked) for asked in (False, True)]
+        assert done == [set(images), set(images) if probability else set()]
+        assert (out / "image0001_probability.png").exists() == probability
+    assert found["highest_probability"].to_pylist() == [1.0, 1.0]
+    pixels = decode_png((tmp_path / "images" / images[0]).read_bytes())
+    drawn = decode_png((out / "image0000_probability.png").read_bytes())
+    np.testing.assert_array_equal(drawn, 255 - pixels)

@@ -89,6 +89,26 @@ sys.exit(exit_code(work))
         assert getattr(ended, name) == "".join(f"line {number}\n" for number in range(3000))
 
 
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_output_that_is_closed_from_the_start_is_no_fault(tmp_path, closed):
+    code = f"""
+import sys
+from tumour_segmenter.command import exit_code
+from tumour_segmenter.progress import bar, say
+def work():
+    for _ in bar([1, 2], desc="working", unit="numbers"):
+        print("a line")
+        say("another line")
+    open({os.fspath(tmp_path / "done")!r}, "w").close()
+    return 0
+sys.exit(exit_code(work))
+"""
+    command = f'"$0" -c "$1" {closed}>&-'
+    ended = subprocess.run(["sh", "-c", command, sys.executable, code], cwd=PROJECT)
+    assert ended.returncode == 0
+    assert (tmp_path / "done").exists()
+
+
 @pytest.mark.parametrize("module", ["tumour_segmenter", "serve", "scan"])
 def test_help_that_nobody_reads_is_no_fault(module):
     writer = closed_pipe()
