@@ -112,6 +112,7 @@ WRITERS = {"write_text", "write_bytes", "savefig", "imsave", "savez", "savez_com
 WRITERS |= {"copyfile", "copytree", "move", "rename", "replace", "symlink_to", "touch"}
 # Written without a rename, and why that is no half a file for anyone.
 IN_PLACE = {
+    "tumour_segmenter/command.py": "nowhere (os.devnull), in place of an output that is closed",
     "deploy/ray/predict.py": "a copy of the model in a temporary folder",
     "benchmarks/host/limits.py": "settings of a control group of the kernel",
     "scan/work.py": "a series' folder is made beside, then renamed as a whole",
