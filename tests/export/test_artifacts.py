@@ -23,6 +23,8 @@ from tumour_segmenter.contract import dice
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import open_model
 
+pytestmark = pytest.mark.slow
+
 ARTIFACTS = Path(os.environ.get("ARTIFACTS", PROJECT / "artifacts"))
 WEIGHTS = sorted((ARTIFACTS / "weights").glob("fold-*.safetensors"))
 MODELS = {"model.onnx": WEIGHTS, "fast.onnx": WEIGHTS[:2]}

@@ -27,6 +27,8 @@ from tumour_segmenter.contract import dice
 from tumour_segmenter.phantom import phantom
 from tumour_segmenter.segmenter import open_model
 
+pytestmark = pytest.mark.slow
+
 
 def _figures(minimum: float, factor: float, dice: float, error: float) -> dict[str, float]:
     names = ("minimum_probability", "threshold_factor", "dice", "dice_standard_error")

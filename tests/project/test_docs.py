@@ -181,6 +181,7 @@ def help_of(program: tuple[str, ...]) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_commands_of_python_know_their_options(command):
     at = command.index("--help")

@@ -14,6 +14,8 @@ from train import checkpoint, crossval, fit, weights
 from train.canonical import Upright
 from train.network import UNet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
