@@ -86,6 +86,7 @@ def line(cells: list[str]) -> str:
 def draw(result: dict, path: Path) -> None:
     """Latency over clients for each size, and where one image's time goes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -106,6 +107,7 @@ def draw(result: dict, path: Path) -> None:
     left.set(xscale="log", yscale="log", xlabel="clients", ylabel="ms: p50, dashed p99")
     ticks = sorted({row["clients"] for row in result["closed"]})
     left.set_xticks(ticks, [str(tick) for tick in ticks])
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.yaxis.set_major_formatter("{x:g}")
     left.minorticks_off()
     if left.get_legend_handles_labels()[0]:

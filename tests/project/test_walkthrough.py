@@ -1,11 +1,11 @@
 """A reader follows a page to the letter: its commands run in a clean copy of the project."""
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
+from tests.support import environments
 from tests.support.documents import DOCUMENTS, Block, blocks
 from tests.support.folders import draw_data
 from tests.support.pet_series import write_series
@@ -44,18 +45,18 @@ def link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-@pytest.fixture
-def clone(tmp_path) -> Path:
-    """The project's files and nothing else, with its environments, and what a reader has."""
+def copy(root: Path) -> None:
+    """Copy the project's files, and nothing that only its makers have, into the folder `root`."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.check_output(listed, cwd=PROJECT, text=True).split("\0")
-    root = tmp_path / "tumour-segmenter"
     for name in filter(None, names):
         if (PROJECT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             link(PROJECT / name, root / name)
-    for name in (".venv", ".venv-bench", ".venv-dev"):
-        add_environment(root / name)
+
+
+def bring_files(root: Path) -> None:
+    """Make what a reader of the pages has: data of the challenge, a PET series, images."""
     draw_data(root / "data", patients=2, controls=2, size=(489, 400))
     suv, _, spacing = volume()
     coarse = tuple(2 * size for size in spacing)
@@ -63,17 +64,20 @@ def clone(tmp_path) -> Path:
     for folder in ("FOLDER", "images"):
         (root / folder).mkdir()
         (root / folder / "scan.png").write_bytes(encode_png(phantom(300, 400)[0]))
-    return root
 
 
-def add_environment(folder: Path) -> None:
-    """Make the running interpreter's environment the one that make would make."""
-    folder.mkdir()
-    (folder / "bin").symlink_to(Path(sys.executable).parent)
-    for name in ("lib", "pyvenv.cfg"):
-        if (Path(sys.prefix) / name).exists():
-            (folder / name).symlink_to(Path(sys.prefix) / name)
-    (folder / "installed").touch()
+def make_environments(root: Path, page: Path) -> None:
+    """Make the environments of `make serve-env` and `make bench-env`, and install what `page` says:
+    they have no other package."""
+    makefile = (root / "Makefile").read_text()
+    said = "".join(block.code for block in blocks(page, "sh"))
+    for name in (".venv", ".venv-bench"):
+        needed = re.search(rf"^\{name}/installed: (.*)", makefile, re.MULTILINE)[1].split()
+        needed += re.findall(rf"^\{name}/bin/pip install -r (\S+)", said, re.MULTILINE)
+        lines = "\n".join((root / file).read_text() for file in needed).splitlines()
+        pins = [line.split()[0] for line in lines if re.match(r"[\w-]+==", line)]
+        environments.make(root / name, pins)
+        (root / name / "installed").touch()
 
 
 def serve(code: str, folder: Path, environ: dict[str, str], log: Path) -> subprocess.Popen:
@@ -101,7 +105,11 @@ def stop(server: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_commands_of_a_page_run_in_their_order(page, clone, tmp_path):
+def test_commands_of_a_page_run_in_their_order(page, tmp_path):
+    clone = tmp_path / "tumour-segmenter"
+    copy(clone)
+    bring_files(clone)
+    make_environments(clone, page)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     environ = os.environ | {"PORT": port, "WORKERS": "1"}
