@@ -9,7 +9,8 @@ OUT ?= runs/artifacts
 SERVE := .venv/bin
 BENCH := .venv-bench/bin
 DEV := .venv-dev/bin
-PYTEST := $(DEV)/python -m pytest -n 3 --dist loadfile
+# Three processes share the cores: more threads of each would only wait for one another.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(DEV)/python -m pytest -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help serve serve-env bench bench-env dev-env lint quick test train export model

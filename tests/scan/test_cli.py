@@ -297,6 +297,7 @@ def test_unusual_scans_are_warned_of(tmp_path):
     assert "PSMA" in (only_folder(tmp_path / "out") / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_liver_that_is_too_hot_is_warned_of_and_a_usual_one_is_not(tmp_path):
     from tumour_segmenter.phantom import volume
 
@@ -459,6 +460,7 @@ def test_a_disk_that_fails_leaves_no_half_result(tmp_path, capsys, monkeypatch):
     assert "No space left" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_130_and_the_same_command_goes_on(tmp_path):
     for k in range(6):
         write_series(tmp_path / "study" / str(k), SeriesInstanceUID=f"1.2.{k}")
@@ -481,12 +483,14 @@ def test_an_interrupt_is_130_and_the_same_command_goes_on(tmp_path):
     assert len(list((tmp_path / "o").iterdir())) == 6
 
 
-def test_no_socket_is_opened(tmp_path):
+@pytest.mark.slow
+def test_nobody_is_called(tmp_path):
     study = write_series(tmp_path / "study", suv=SMALL)
     program = (
         "import socket, sys\n"
-        "def no(*a, **k): raise SystemExit('a socket was opened')\n"
-        "socket.socket.__init__ = no\n"
+        "def no(*a, **k): raise SystemExit('somebody was called')\n"
+        "for name in ('connect', 'connect_ex', 'sendto'): setattr(socket.socket, name, no)\n"
+        "socket.getaddrinfo = no\n"
         "from scan.cli import main\n"
         f"sys.exit(main([{str(study)!r}, '--out', {str(tmp_path / 'out')!r}, '--dicom']))\n"
     )
@@ -504,6 +508,7 @@ def test_serving_never_loads_what_scanning_needs():
     subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_finds_the_lesions_of_the_phantom(tmp_path, monkeypatch):
     from scan.volume import Volume, upright
     from tumour_segmenter.phantom import volume

@@ -21,6 +21,8 @@ from scan.suv import Given
 from scan.volume import upright
 from tests.support.pet_series import FACTOR, NAME, PATIENT, body, datasets, save, write_series
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def baseline(monkeypatch):

@@ -15,6 +15,8 @@ from train.measured import Measured
 from train.members import Member
 from train.robustness import SALT_AND_PEPPER, VARIANTS
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
