@@ -159,7 +159,8 @@ def score_all(
         with bar(cases, desc="scored", unit="images") as shown:
             for case in shown:
                 results.append(score(case, source))
-                shown.set_postfix(dice=f"{np.mean([r.dice for r in results]):.3f}")
+                mean = f"{np.mean([r.dice for r in results]):.3f}"
+                shown.set_postfix(dice=mean, refresh=False)
     except KeyboardInterrupt:
         print(f"scorer: interrupted after {len(results)} of {len(cases)}", file=sys.stderr)
         code = 130

@@ -36,7 +36,7 @@ except ImportError as missing:
 
 from deploy.ray import table
 from deploy.ray.storage import Place, first_line, list_images
-from deploy.ray.worker import MODEL_FOLDER, Plan, Worker, mask_name
+from deploy.ray.worker import MODEL_FOLDER, Plan, Worker, mask_name, remove_probabilities
 
 PROJECT = Path(__file__).resolve().parents[2]
 LARGEST_BLOCK = 64  # images that a worker is given at once, and does again if its node dies
@@ -144,6 +144,8 @@ def predict(
     for note in listing.notes():
         print(note, file=sys.stderr)
     failed, written = 0, 0
+    if not probability:
+        remove_probabilities(out, to_do)
     if to_do:
         with connected(address or os.environ.get("RAY_ADDRESS") or "local", model):
             failed, written = run(plan, to_do, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,15 @@ import pyarrow as pa
 from deploy.ray import table
 from deploy.ray.storage import Place, first_line
 from tumour_segmenter import contract
-from tumour_segmenter.cli.tasks import MASK, PROBABILITY, Provenance, Task, add_record, sha256
+from tumour_segmenter.cli.tasks import (
+    MASK,
+    PROBABILITY,
+    Provenance,
+    Task,
+    add_record,
+    record_of,
+    sha256,
+)
 from tumour_segmenter.measure import measure
 from tumour_segmenter.png import read_image
 from tumour_segmenter.segmenter import Baseline, Prediction, open_model
@@ -84,3 +93,15 @@ class Worker:
 def mask_name(image: str) -> str:
     """Return the name of the mask of `image`."""
     return Task(Path(image), Path()).mask.name
+
+
+def remove_probabilities(out: Place, images: Iterable[str]) -> None:
+    """Delete those of earlier masks of `images`: beside other masks they would misrepresent them.
+
+    Raises `OSError`.
+    """
+    there = out.files()
+    for image in images:
+        name = Task(Path(image), Path()).path(PROBABILITY).name
+        if name in there and record_of(out.read(name)):
+            out.delete(name)

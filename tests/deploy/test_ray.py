@@ -18,7 +18,8 @@ from benchmarks.host.server import ROOT
 from tests.conftest import write_artifact
 from tests.support.slow_model import lasting, write_slow_artifact
 from tumour_segmenter import needs
-from tumour_segmenter.contract import decode_png
+from tumour_segmenter.cli.tasks import add_record
+from tumour_segmenter.contract import decode_png, encode_grey_png
 from tumour_segmenter.segmenter import open_model
 
 INSTALL = "pip install -r requirements-cluster.txt"
@@ -279,3 +280,16 @@ def test_a_worker_writes_the_probability_where_it_is_asked_for(tmp_path):
     pixels = decode_png((tmp_path / "images" / images[0]).read_bytes())
     drawn = decode_png((out / "image0000_probability.png").read_bytes())
     np.testing.assert_array_equal(drawn, 255 - pixels)
+
+
+def test_probabilities_of_earlier_masks_are_deleted_and_nobody_else_s_files(tmp_path):
+    pytest.importorskip("pyarrow", reason=INSTALL)
+    from deploy.ray.storage import Place
+    from deploy.ray.worker import remove_probabilities
+
+    ours = add_record(encode_grey_png(lasting()), "{}")
+    for name, content in {"a": ours, "b": ours, "c": encode_grey_png(lasting())}.items():
+        (tmp_path / f"{name}_probability.png").write_bytes(content)
+    remove_probabilities(Place.of(str(tmp_path)), ["a.png", "c.png", "d.png"])
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"b_probability.png", "c_probability.png"}

@@ -153,9 +153,14 @@ def read_record(path: Path) -> str:
     """Return what `add_record` wrote into the file at `path`, empty if nothing is there."""
     try:
         with path.open("rb") as file:
-            begin = file.read(2048)[HEADER:]
+            return record_of(file.read(2048))
     except OSError:
         return ""
+
+
+def record_of(png: bytes) -> str:
+    """Return what `add_record` wrote into `png`, or into what it begins with; empty if nothing."""
+    begin = png[HEADER:]
     if begin[4:8] != b"tEXt" or not begin[8:].startswith(KEYWORD):
         return ""
     length = int.from_bytes(begin[:4], "big")
