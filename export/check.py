@@ -135,7 +135,7 @@ def on_patients(float32: onnx.ModelProto, int8: onnx.ModelProto, cases: Sequence
     sessions = [open_session(model) for model in (float32, int8)]
     scores = []
     for case in patients:
-        a, b = (run(session, 255 - case.uptake)[0] for session in sessions)
+        a, b = (run(session, case.grey)[0] for session in sessions)
         pairs = ((case.truth, a), (case.truth, b), (a, b))
         scores.append([contract.dice(*pair) for pair in pairs])
     of = counted(len(patients), "patient")

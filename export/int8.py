@@ -96,4 +96,4 @@ def images(cases: Sequence[Case]) -> tuple[list[np.ndarray], str]:
         return [phantom(seed=seed)[0] for seed in seeds], f"{len(seeds)} phantoms"
     rng = np.random.default_rng(0)
     chosen = rng.choice(len(cases), min(IMAGES, len(cases)), replace=False)
-    return [255 - cases[i].uptake for i in chosen], f"{len(chosen)} training images"
+    return [cases[i].grey for i in chosen], f"{len(chosen)} training images"

@@ -46,10 +46,13 @@ def _pairs(one: Path, other: Path, out: Path) -> list[tuple[Path, Path, Path]]:
         return [(one, other, out)]
     if not (one.is_dir() and other.is_dir()):
         raise UsageError("give two files, or two folders of fold-K.safetensors")
-    names = sorted(path.name for path in one.glob("fold-*.safetensors"))
+    names, theirs = ({path.name for path in of.glob("fold-*.safetensors")} for of in (one, other))
     if not names:
         raise UsageError(f"{one}: holds no fold-K.safetensors")
-    return [(one / name, other / name, out / name) for name in names]
+    if lacking := names ^ theirs:
+        name = min(lacking)
+        raise UsageError(f"{other if name in names else one}: has no {name}, which the other has")
+    return [(one / name, other / name, out / name) for name in sorted(names)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,8 +71,9 @@ def _run(arguments: argparse.Namespace) -> int:
     pairs = _pairs(arguments.one, arguments.other, arguments.out)
     read = [path for one, other, _ in pairs for path in (one, other)]
     files.check_outputs(read, [out for *_, out in pairs])
-    for one, other, out in pairs:
-        mixed = average(weights.load(one), weights.load(other), arguments.share)
+    # All before the first is written: a folder of which some are missing would look like a whole.
+    every = [average(*map(weights.load, pair[:2]), arguments.share) for pair in pairs]
+    for mixed, (one, other, out) in zip(every, pairs, strict=True):
         hashes = f"{sha256(one)[:16]} and {sha256(other)[:16]}"
         made = f"average, {arguments.share:g} of the second: sha256 {hashes}"
         facts = mixed.facts | {"started_from": made}

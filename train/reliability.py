@@ -1,4 +1,4 @@
-"""Whether probabilities may be believed: of pixels at 30 %, do three in ten lie in tumour?
+"""Whether probabilities are calibrated: of pixels at 30 %, do three in ten lie in tumour?
 
 The reliability diagram and the expected calibration error (Guo et al. 2017, "On calibration of
 modern neural networks", arXiv 1706.04599), of pixels by tenths of the probability.

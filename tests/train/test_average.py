@@ -65,3 +65,22 @@ def test_what_cannot_be_averaged_is_refused(pair, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "holds no fold-K" in refused(str(tmp_path / "empty"), str(tmp_path / "a"), *out)
     assert not (tmp_path / "c.safetensors").exists()
+
+
+@pytest.mark.parametrize("folder", ["a", "b"])
+def test_folders_of_different_folds_are_refused(pair, tmp_path, folder, capsys):
+    _save(tmp_path / folder / "fold-1.safetensors", 5, fold="1")
+    command = [str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c")]
+    assert average.main(command) == 2
+    lacking = tmp_path / ("b" if folder == "a" else "a")
+    assert f"{lacking}: has no fold-1.safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_nothing_is_written_where_one_fold_cannot_be_averaged(pair, tmp_path, capsys):
+    for folder, fold in (("a", "1"), ("b", "2")):
+        _save(tmp_path / folder / "fold-1.safetensors", 5, fold=fold)
+    command = [str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c")]
+    assert average.main(command) == 2
+    assert "of folds 1 and 2" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
