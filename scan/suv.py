@@ -215,12 +215,13 @@ def _check_agreement(headers: Sequence[Dataset], given: Given) -> None:
     if given.injection_time is None and starts:
         needed += ["RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime"]
     agreement.check(headers, needed, OPTION, tracer)
-    items = list(headers[0].get("RadiopharmaceuticalInformationSequence") or [])
+    injections = [list(h.get("RadiopharmaceuticalInformationSequence") or []) for h in headers]
+    most = max(map(len, injections))
     for keyword in needed:
-        values = [text_of(item, keyword) for item in items]
-        if len(set(values)) > 1:
+        values = [text_of(item, keyword) for items in injections for item in items]
+        if not all(agreement.same(keyword, values[0], value) for value in values):
             raise ScanError(
-                f"{len(items)} injections stand in the header, which differ in {tag(keyword)}; "
+                f"{most} injections stand in the header, which differ in {tag(keyword)}; "
                 "give --dose, --half-life and --injection-time of the one that counts"
             )
 
@@ -242,7 +243,7 @@ def scan_start(
     if given.scan_time is not None:
         return _day(first) + given.scan_time, "--scan-time", []
     private_time = private_text(first, 0x0009, GE, GE_SCAN_TIME)
-    warnings = []
+    warnings = _floating(headers)
     if private_time and (moment := parse_datetime(private_time, zone_of(first))):
         if earliest is None or moment <= earliest + ROUNDED:
             return moment, "GE's scan time (0009,100D)", _early(moment, earliest)
@@ -256,6 +257,19 @@ def scan_start(
     if earliest:
         return earliest, f"the earliest {tag('AcquisitionTime')}", warnings
     raise _missing("SeriesTime" if text_of(first, "SeriesDate") else "SeriesDate")
+
+
+def _floating(headers: Sequence[Dataset]) -> list[str]:
+    """A warning where an acquisition's date-time cannot be brought to the clock of the others."""
+    for header in headers:
+        text = text_of(header, "AcquisitionDateTime")
+        alone = joined(header, "AcquisitionDate", "AcquisitionTime") is None
+        if alone and has_offset(text) and not zone_of(header):
+            return [
+                f"{tag('AcquisitionDateTime')} has an offset from UTC, and nothing says the offset "
+                "of the other times; it is not used"
+            ]
+    return []
 
 
 def _early(moment: datetime, earliest: datetime | None) -> list[str]:
@@ -275,7 +289,8 @@ def acquisition(header: Dataset) -> datetime | None:
     """
     if both := joined(header, "AcquisitionDate", "AcquisitionTime"):
         return both
-    if text := text_of(header, "AcquisitionDateTime"):
+    text = text_of(header, "AcquisitionDateTime")
+    if text and not (has_offset(text) and not zone_of(header)):
         return parse_datetime(text, zone_of(header))
     moment = _on_its_day(header, "AcquisitionDate", "AcquisitionTime")
     series = _on_its_day(header, "SeriesDate", "SeriesTime")

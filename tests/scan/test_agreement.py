@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("pydicom", reason="pip install -r requirements-scan.txt")
 
+from scan import agreement
 from scan.errors import ScanError
 from scan.suv import Given, suv_of
 from tests.support.pet_series import FACTOR, header
@@ -62,6 +63,42 @@ def test_rounding_and_form_are_no_difference():
         "SeriesTime": "110000.0",
     }
     assert suv_of(series(1, **same)).factor == pytest.approx(FACTOR, rel=1e-6)
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+@pytest.mark.parametrize("moment", ["20240115090000", "20240114100000", "20240115100000+0000"])
+def test_a_start_date_time_that_differs_is_refused(where, moment):
+    with pytest.raises(ScanError, match=r"differ in RadiopharmaceuticalStartDateTime"):
+        suv_of(series(where, RadiopharmaceuticalStartDateTime=moment))
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_a_series_date_that_differs_is_refused(where):
+    with pytest.raises(ScanError, match=r"differ in SeriesDate .*20240116.*--scan-time"):
+        suv_of(series(where, SeriesDate="20240116"))
+    assert agreement.same("SeriesDate", "20240115", "2024.01.15")  # as old files have it
+
+
+def test_a_second_injection_in_any_slice_counts():
+    headers = [header() for _ in range(3)]
+    (item,) = headers[2].RadiopharmaceuticalInformationSequence
+    again = header(RadionuclideTotalDose=100e6).RadiopharmaceuticalInformationSequence[0]
+    headers[2].RadiopharmaceuticalInformationSequence = [item, again]
+    with pytest.raises(ScanError, match=r"2 injections .* differ in RadionuclideTotalDose"):
+        suv_of(headers)
+    form = {"RadionuclideTotalDose": "350000000.0", "RadiopharmaceuticalStartTime": "100000.00"}
+    again = header(**form).RadiopharmaceuticalInformationSequence[0]
+    headers[2].RadiopharmaceuticalInformationSequence = [item, again]
+    assert suv_of(headers).factor == pytest.approx(FACTOR)
+
+
+def test_an_acquisition_with_an_offset_is_not_taken_for_the_scanners_clock():
+    only = {"AcquisitionDate": None, "AcquisitionTime": None}
+    offset = {"AcquisitionDateTime": "20240115100000+0000"}  # 11:00 on the scanner's clock
+    minutes, (warning,) = uptake(**only, **offset)
+    assert minutes == 60
+    assert "AcquisitionDateTime (0008,002A) has an offset" in warning
+    assert uptake(**only, **offset, TimezoneOffsetFromUTC="+0100") == (60, [])
 
 
 def test_what_names_a_patient_is_not_told():
