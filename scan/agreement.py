@@ -12,6 +12,7 @@ from .errors import ScanError, tag, told
 from .times import has_offset, parse_date, parse_datetime, parse_time, text_of
 
 SAME = 1e-4  # of a number, by which rounding may change it
+ROUNDED = 5e-4  # mm, or of a direction cosine: so may rounding to three decimals
 Reader = Callable[[Dataset], Dataset]
 
 
@@ -26,13 +27,31 @@ def check(
     options: of a keyword the option that decides; inside: the data set of a header that holds them.
     """
     for keyword in keywords:
-        first = text_of(inside(headers[0]), keyword)
-        for header in headers[1:]:
-            other = text_of(inside(header), keyword)
-            if not same(keyword, first, other):
-                values = " and ".join(_told(keyword, text) for text in (first, other))
-                remedy = f"; give {options[keyword]}" if keyword in (options or {}) else ""
-                raise ScanError(f"the slices differ in {tag(keyword)}: {values}{remedy}")
+        texts = [text_of(inside(header), keyword) for header in headers]
+        check_texts(tag(keyword), keyword, texts, (options or {}).get(keyword))
+
+
+def check_texts(name: str, kind: str, texts: Sequence[str], option: str | None = None) -> None:
+    """Raise `ScanError` where the texts of an element differ, one of each slice.
+
+    kind: what `same` goes by; option: that decides.
+    """
+    for other in texts[1:]:
+        if not same(kind, texts[0], other):
+            values = " and ".join(map(_told, (texts[0], other)))
+            remedy = f"; give {option}" if option else ""
+            raise ScanError(f"the slices differ in {name}: {values}{remedy}")
+
+
+def check_numbers(name: str, values: Sequence[tuple[float, ...]]) -> None:
+    """Raise `ScanError` where the numbers of an element differ by more than rounding may."""
+    first = values[0]
+    for other in values[1:]:
+        pairs = zip(first, other, strict=False)
+        close = (math.isclose(*pair, rel_tol=SAME, abs_tol=ROUNDED) for pair in pairs)
+        if len(first) != len(other) or not all(close):
+            texts = ("\\".join(f"{v:.8g}" for v in one) or "missing" for one in (first, other))
+            raise ScanError(f"the slices differ in {name}: {' and '.join(texts)}")
 
 
 def same(keyword: str, one: str, other: str) -> bool:
@@ -52,7 +71,7 @@ def same(keyword: str, one: str, other: str) -> bool:
         return False
 
 
-def _told(keyword: str, text: str) -> str:
+def _told(text: str) -> str:
     """The value, where it is of a kind that cannot name a patient."""
     if not text:
         return "missing"

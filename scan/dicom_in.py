@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom import dcmread
@@ -12,23 +12,18 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from tumour_segmenter.needs import how_to_install
 
+from . import agreement
 from .errors import ScanError, tag
 from .source import File, Series
 from .suv import Given, Suv, suv_of
-from .volume import Volume, check_size, check_values, fill_outside
+from .volume import Volume, check_size, check_values
 
 EVEN = 0.05  # of the distance between slices, by which one may be off
 SAME_PLACE = 0.01  # mm
 TILT = 0.001  # of the distance between slices, by which the next may lie aside
 NEEDED = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"]
-SAME = [  # what must be the same in all slices, or they are not of one image
-    "PatientID",
-    "PatientName",
-    "StudyInstanceUID",
-    "FrameOfReferenceUID",
-    "Rows",
-    "Columns",
-]
+SAME_PATIENT = ["PatientID", "PatientName"]
+SAME_IMAGE = ["StudyInstanceUID", "FrameOfReferenceUID", "Rows", "Columns"]
 SAME_NUMBERS = ["PixelSpacing", "ImageOrientationPatient"]  # but for rounding
 MOST_PIXELS = 2048**2  # of one slice
 LARGEST_TILT = 0.5  # degrees
@@ -66,8 +61,6 @@ def read(
         slope, intercept = rescale(one.header)
         np.multiply(one.stored, np.float32(slope * suv.factor), out=values[k], casting="unsafe")
         values[k] += np.float32(intercept * suv.factor)
-    if notes := fill_outside(values):
-        suv = replace(suv, warnings=(*suv.warnings, *notes))
     check_values(values)
     uids = tuple(str(h.get("SOPInstanceUID", "")) for h in headers)
     return Volume(values, affine(headers[0], spacing, normal), uids), suv, headers
@@ -100,8 +93,8 @@ def _read(file: File) -> Slice:
         stored = header.pixel_array
     except Exception as error:  # ValueError, AttributeError, RuntimeError and more
         raise ScanError(f"its pixels cannot be read: {_why(error)}", file.name) from error
-    if stored.ndim != 2:
-        raise ScanError("its pixels are no grey image", file.name)
+    if stored.ndim != 2 or stored.dtype.kind not in "iu":
+        raise ScanError("its pixels are no grey image of whole numbers", file.name)
     stored = stored.copy()  # without the file's bytes behind it
     del header.PixelData
     header._pixel_array = None
@@ -144,15 +137,12 @@ def check_one_image(headers: list[Dataset]) -> None:
     for keyword in NEEDED:
         if any(not header.get(keyword) for header in headers):
             raise ScanError(f"{tag(keyword)} is missing in a file")
-    for keyword in SAME:
-        values = {str(header.get(keyword)) for header in headers}
-        if len(values) > 1:
-            what = "two patients" if keyword.startswith("Patient") else "two images"
-            raise ScanError(f"its slices are of {what}: they differ in {tag(keyword)}")
+    for keyword in SAME_PATIENT:  # whose values are for nobody's eyes
+        if len({str(header.get(keyword)) for header in headers}) > 1:
+            raise ScanError(f"its slices are of two patients: they differ in {tag(keyword)}")
+    agreement.check(headers, SAME_IMAGE)
     for keyword in SAME_NUMBERS:
-        values = {tuple(round(v, 3) + 0.0 for v in numbers(h, keyword)) for h in headers}
-        if len(values) > 1:
-            raise ScanError(f"its slices are of two images: they differ in {tag(keyword)}")
+        agreement.check_numbers(tag(keyword), [numbers(header, keyword) for header in headers])
     first = headers[0]
     tilt = (*numbers(first, "GantryDetectorTilt"), 0.0)[0]
     if abs(tilt) > LARGEST_TILT:

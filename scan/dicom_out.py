@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from datetime import datetime
+from itertools import chain
 
 import numpy as np
+import pydicom.config
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import validate_value
 
 import tumour_segmenter
 
@@ -45,8 +48,8 @@ def make(
     """Return the two files, name -> bytes, and warnings. headers: [None] for a NIfTI file.
 
     Both lie in the study and the frame of reference of the scan. The patient is left empty unless
-    `options.dicom_patient`. Texts are in UTF-8 (ISO_IR 192). The same series, model and options
-    give the same UIDs, and others give others.
+    `options.dicom_patient`. Texts are in UTF-8 (ISO_IR 192). Each call makes UIDs of its own: an
+    archive keeps the first of two objects with one UID.
     """
     source = Header(headers[0] if headers[0] is not None else Dataset())
     words = [] if options.dicom_patient else identifiers(source.dataset)
@@ -65,18 +68,30 @@ class Header:
         """Return the element's value; of: an item of a sequence in place of the header."""
         try:
             value = (self.dataset if of is None else of).get(keyword, default)
-            text = "" if value is None else str(value)
-            if text and dictionary_VR(keyword) in ("DS", "IS"):
-                float(value)  # pydicom gives what is no number as its text
+            _check(dictionary_VR(keyword), value)
         except Exception:  # pydicom has no base for what it raises on damaged values
             return self._unreadable(keyword, default)
-        return self._unreadable(keyword, default) if UNDECODED in text else value
+        return value
 
     def _unreadable(self, keyword: str, default: object) -> object:
         note = f"{tag(keyword)} cannot be read; it is left out of the DICOM files"
         if note not in self.warnings:
             self.warnings.append(note)
         return default
+
+
+def _check(vr: str, value: object) -> None:
+    """Raise `ValueError` where a value could not be written again, as pydicom would on writing."""
+    if isinstance(value, Sequence):
+        for element in chain.from_iterable(value):
+            _check(element.VR, element.value)
+    elif isinstance(value, MultiValue):
+        for part in value:
+            _check(vr, part)
+    elif value is not None and not isinstance(value, bytes):
+        if UNDECODED in str(value):
+            raise ValueError("a text that could not be decoded")
+        validate_value(vr, str(value), pydicom.config.RAISE)
 
 
 def projection(
@@ -98,13 +113,11 @@ def projection(
         setattr(image, keyword, str(value) if value else "")
     for keyword in DATES:
         setattr(image, keyword, source.get(keyword) or "")
-    content = view.suv.tobytes() + json.dumps(options.as_json()).encode()
-    uid = str(source.get("SeriesInstanceUID", ""))
-    image.StudyInstanceUID = source.get("StudyInstanceUID") or _uid("study", uid, content)
-    image.SeriesInstanceUID = _uid("projection series", uid, content)
-    image.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = _uid("projection", uid, content)
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+        setattr(image, keyword, source.get(keyword) or _uid())
+    image.SeriesInstanceUID, image.SOPInstanceUID = _uid(), _uid()
+    meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
     image.SOPClassUID, image.Modality = PET, "PT"
-    image.FrameOfReferenceUID = source.get("FrameOfReferenceUID") or _uid("frame", uid, content)
     image.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""
     image.SeriesNumber, image.InstanceNumber, image.ImageIndex = 901, 1, 1
     image.BodyPartExamined = "WHOLEBODY"
@@ -117,7 +130,7 @@ def projection(
     )
     _pet(image, source, suv, words)
     _times(image, source)
-    _references(image, headers)
+    _references(image, source, headers)
     _place(image, body, view)
     _pixels(image, view.suv, options.black)
     return image
@@ -146,9 +159,9 @@ def _pet(image: Dataset, source: Header, suv: Suv, words: list[str]) -> None:
 
 def _tracer(source: Header, words: list[str]) -> list[Dataset]:
     """What the scan says of the tracer, with the codes that the standard wants, if empty."""
-    items = source.get("RadiopharmaceuticalInformationSequence") or []
+    items = source.dataset.get("RadiopharmaceuticalInformationSequence")
     kept = []
-    for item in list(items)[:1]:
+    for item in list(items or [])[:1]:
         copy = Dataset()
         for keyword in (
             "Radiopharmaceutical",
@@ -178,14 +191,14 @@ def _times(image: Dataset, source: Header) -> None:
     image.AcquisitionTime = source.get("AcquisitionTime") or source.get("SeriesTime") or ""
 
 
-def _references(image: Dataset, headers: list[Dataset | None]) -> None:
+def _references(image: Dataset, source: Header, headers: list[Dataset | None]) -> None:
     """Name the slices that the image is made of."""
     items = []
-    for header in headers:
-        if header is not None:
+    for header in filter(None, headers):
+        kind, uid = (source.get(of, of=header) for of in ("SOPClassUID", "SOPInstanceUID"))
+        if kind and uid:
             item = Dataset()
-            item.ReferencedSOPClassUID = header.SOPClassUID
-            item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = kind, uid
             items.append(item)
     if items:
         image.SourceImageSequence = items
@@ -240,16 +253,14 @@ def segmentation(image: FileDataset, mask: np.ndarray, model: dict[str, str | No
             name=name, version=version, family=codes.DCM.ArtificialIntelligence
         ),
     )
-    made = f"{image.SOPInstanceUID} {json.dumps(model)}"
-    content = np.ascontiguousarray(mask).tobytes() + made.encode()
     return Segmentation(
         source_images=[image],
         pixel_array=(mask != 0)[None].astype(np.uint8),
         segmentation_type=Kind.BINARY,
         segment_descriptions=[described],
-        series_instance_uid=_uid("mask series", "", content),
+        series_instance_uid=_uid(),
         series_number=902,
-        sop_instance_uid=_uid("mask", "", content),
+        sop_instance_uid=_uid(),
         instance_number=1,
         manufacturer=MAKER,
         manufacturer_model_name=PRODUCT,
@@ -262,12 +273,8 @@ def segmentation(image: FileDataset, mask: np.ndarray, model: dict[str, str | No
     )
 
 
-def _uid(what: str, series: str, content: bytes) -> str:
-    """A UID (2.25, from a hash) that is the same for the same content."""
-    hashed = hashlib.sha256(
-        f"{what} {series} {tumour_segmenter.__version__} ".encode() + content
-    ).digest()
-    return f"2.25.{int.from_bytes(hashed[:16], 'big')}"
+def _uid() -> str:
+    return generate_uid(prefix=None)  # 2.25, from a random UUID
 
 
 def _ds(number: float) -> str:

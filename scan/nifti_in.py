@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,25 +41,24 @@ def read(series: Series, given: Given) -> tuple[Volume, Suv]:
                 "neither its qform nor its sform says where the voxels lie in the patient (both "
                 "codes are 0)"
             )
-        _check_forms(image)
+        warnings = _check_forms(image)
         if image.get_data_dtype().kind not in "iuf":
             raise ScanError(f"its values are {image.get_data_dtype()}, expected real numbers")
         values = image.get_fdata(caching="unchanged", dtype=np.float32).reshape(shape)
+        scale = MM.get(image.header.get_xyzt_units()[0], 1.0)
     except (ScanError, MemoryError):
         raise
-    except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+    except Exception as error:  # nibabel has no base for what damaged files raise
         raise ScanError(f"damaged, truncated or not NIfTI ({type(error).__name__})") from error
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise ScanError(f"not a NIfTI file ({type(error).__name__})") from error
-    warnings = tuple(fill_outside(values))
     if given.suv_factor is None:
-        suv = Suv(1.0, "SUV", "the values of the NIfTI file are taken to be SUV", warnings=warnings)
-        _check_suv(values)
+        suv = Suv(1.0, "SUV", "the values of the NIfTI file are taken to be SUV")
     else:
-        suv = Suv(given.suv_factor, "not given", BY_FACTOR, warnings=warnings)
+        suv = Suv(given.suv_factor, "not given", BY_FACTOR)
         values = values * np.float32(given.suv_factor)
+    suv = replace(suv, warnings=(*warnings, *fill_outside(values)))
+    if given.suv_factor is None:
+        _check_suv(values)
     check_values(values)
-    scale = MM.get(image.header.get_xyzt_units()[0], 1.0)
     affine = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ image.affine
     return Volume(values, affine), suv
 
@@ -72,26 +72,43 @@ def _check_compression(path: Path) -> None:
         raise ScanError(f"its name does not fit, as it is {what}: rename it to end in {ending}")
 
 
-def _check_forms(image: Nifti1Image) -> None:
-    """Raise `ScanError` where qform, sform and pixdim contradict each other."""
+def _check_forms(image: Nifti1Image) -> list[str]:
+    """Raise `ScanError` where qform, sform and pixdim contradict each other; return warnings.
+
+    Forms of one code are of one space and must agree. Those of two may be of two, such as the
+    scanner's and that of another image; but no space turns a patient round.
+    """
     header = image.header
-    zooms = np.array(header.get_zooms()[:3], float)
-    if int(header["sform_code"]):
-        sform = header.get_sform()
-        sizes = np.linalg.norm(sform[:3, :3], axis=0)
-        if not np.allclose(sizes, zooms, rtol=SAME_SIZE):
+    if not int(header["sform_code"]):
+        return []
+    sform, zooms = header.get_sform(), np.array(header.get_zooms()[:3], float)
+    sizes = np.linalg.norm(sform[:3, :3], axis=0)
+    if not np.allclose(sizes, zooms, rtol=SAME_SIZE):
+        raise ScanError(
+            f"its sform has voxels of {_mm(sizes)} mm, and its pixdim of {_mm(zooms)} mm; "
+            "write the right ones into both"
+        )
+    if not int(header["qform_code"]):
+        return []
+    qform = header.get_qform()
+    for patient, name in enumerate(("left and right", "front and back", "head and feet")):
+        axis = int(np.abs(sform[patient, :3]).argmax())
+        along = sform[patient, axis], qform[patient, axis]
+        if along[0] * along[1] <= (sizes[axis] / 2) ** 2:
             raise ScanError(
-                f"its sform has voxels of {_mm(sizes)} mm, and its pixdim of {_mm(zooms)} mm; "
-                "write the right ones into both"
+                f"its sform and its qform contradict each other on {name} ({along[0]:+.3g} and "
+                f"{along[1]:+.3g} mm a voxel); remove the wrong one"
             )
-        if int(header["qform_code"]):
-            qform = header.get_qform()
-            axis = int(np.abs(sform[0, :3]).argmax())
-            if sform[0, axis] * qform[0, axis] < 0:
-                raise ScanError(
-                    "its sform and its qform have left and right the other way round (signs of x "
-                    f"{sform[0, axis]:+.3g} and {qform[0, axis]:+.3g}); remove the wrong one"
-                )
+    corners = np.array([*product(*((0, size - 1) for size in image.shape[:3]))])
+    moved = corners @ (sform - qform)[:3, :3].T + (sform - qform)[:3, 3]
+    apart = float(np.linalg.norm(moved, axis=1).max())
+    if apart <= zooms.min() / 2:
+        return []
+    if int(header["sform_code"]) == int(header["qform_code"]):
+        raise ScanError(
+            f"its sform and its qform place it {apart:.3g} mm apart; remove the wrong one"
+        )
+    return [f"its sform and its qform place it {apart:.3g} mm apart; the sform is used"]
 
 
 def _mm(sizes: np.ndarray) -> str:

@@ -132,11 +132,10 @@ def _one(
     """Do one series; return how it ended, and its row. rows: of those before."""
     if isinstance(series, Exception):
         return FAILED, row(number, "", None, fault=_failed(series, ""))
-    folder = out / series.name
     try:
+        folder = out / series.name
         if any(other.get("folder") == series.name for other in rows):
-            what = "the same series of another source" if series.uid else "a file of this content"
-            raise ScanError(f"{folder.name} holds the results of {what} already")
+            raise ScanError(f"{folder.name} holds the results of this content already")
         if said := done(folder, run_of(series, options, model)):
             return BEFORE, row(number, series.name, said)
         with bar(total=len(series.files), desc=series.source.name[:30], unit="files") as shown:

@@ -51,13 +51,11 @@ class File:
 class Series:
     """One PET series as found, not yet read.
 
-    name: of its folder of results; uid: Series Instance UID, "" for NIfTI; files: (SOP Instance
-    UID, file) of each slice, or the one NIfTI file; fault: why it is refused already; at_fault:
-    the file that is, for the terminal.
+    uid: Series Instance UID, "" for NIfTI; files: (SOP Instance UID, file) of each slice, or the
+    one NIfTI file; fault: why it is refused already; at_fault: the file that is, for the terminal.
     """
 
     source: Path
-    name: str
     uid: str = ""
     files: list[tuple[str, File]] = field(default_factory=list)
     fault: str = ""
@@ -74,6 +72,14 @@ class Series:
         lines = sorted(file.hash() for _, file in self.files)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
+    @property
+    def name(self) -> str:
+        """Of its folder of results, by its content. Raises `ScanError`.
+
+        Names of files may be a patient's, and the UIDs of two patients may be the same.
+        """
+        return f"{'pet' if self.uid else 'nifti'}-{self.fingerprint}"
+
 
 def is_nifti(path: Path) -> bool:
     """Whether the name is that of a NIfTI file."""
@@ -89,7 +95,7 @@ def find(source: Path, out: Path | None = None) -> list[Series]:
     if source.is_dir():
         return _find_dicom(source, _walk(source, out))
     if is_nifti(source):
-        return [_nifti(source)]
+        return [Series(source, files=[("", _file(source))])]
     if _is_zip(source):
         try:
             # It stays open for as long as a file of it may be read: its list may be long.
@@ -114,18 +120,6 @@ def find_loose(paths: list[Path]) -> list[Series]:
     return _find_dicom(
         paths[0] if len(paths) == 1 else paths[0].parent, (_file(path) for path in paths)
     )
-
-
-def folder_name(uid: str) -> str:
-    """Return the name of the results of a DICOM series: the same wherever the series lies."""
-    return "pet-" + hashlib.sha256(uid.encode()).hexdigest()[:16]
-
-
-def _nifti(path: Path) -> Series:
-    found = Series(path, "", files=[("", _file(path))])
-    # Its content names it: a file's name may be a patient's, and two may have the same.
-    found.name = f"nifti-{found.fingerprint}"
-    return found
 
 
 def _file(path: Path) -> File:
@@ -204,7 +198,7 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
         if not uid and (modality in ("PT", "?") or kind == PET or kind in MULTI_FRAME):
             damaged.setdefault(file.folder, file.name)
         elif (kind == PET and not projection) or kind in MULTI_FRAME:
-            found = series.setdefault(uid, Series(source, folder_name(uid), uid))
+            found = series.setdefault(uid, Series(source, uid))
             found.files.append((head["SOPInstanceUID"], file))
             if kind in MULTI_FRAME:
                 found.fault = (
@@ -246,8 +240,9 @@ def _head(file: File) -> dict[str, str] | None:
     try:
         with file.open() as stream:
             start = stream.read(132)
-            # Without a preamble: the first element is of group 2 or 8, little endian.
-            bare = start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"
+            # Without a preamble: the first element is of group 2, or 8 in either byte order.
+            little = start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"
+            bare = little or start[:3] == b"\x00\x08\x00"
             if start[128:] != b"DICM" and not bare:
                 return None
             stream.seek(0)

@@ -137,20 +137,24 @@ def _grams_per_ml(header: Dataset) -> Suv:
 
 
 def _philips(headers: Sequence[Dataset], given: Given) -> Suv:
-    factors = {private(h, 0x7053, PHILIPS, PHILIPS_SUV) for h in headers}
-    if len(factors) == 1 and (factor := factors.pop()):
+    if factor := _philips_factor(headers, PHILIPS_SUV, "SUV factor (7053,1000)"):
         return Suv(factor, "CNTS", "Philips' SUV factor (7053,1000)")
-    if len(factors) > 1:
-        raise ScanError("the slices differ in Philips' SUV factor (7053,1000)")
-    activities = {private(h, 0x7053, PHILIPS, PHILIPS_ACTIVITY) for h in headers}
-    if len(activities) == 1 and (activity := activities.pop()):
-        how = "Philips' activity concentration factor (7053,1009), then "
+    name = "activity concentration factor (7053,1009)"
+    if activity := _philips_factor(headers, PHILIPS_ACTIVITY, name):
+        how = f"Philips' {name}, then "
         return _becquerel(headers, given, "CNTS", activity, how)
     raise ScanError(
         f"{tag('Units')} is CNTS (counts), and both of Philips' factors that turn them into SUV, "
         "(7053,1000) and (7053,1009), are missing or 0; export with private elements, or give "
         "--suv-factor FACTOR"
     )
+
+
+def _philips_factor(headers: Sequence[Dataset], element: int, name: str) -> float:
+    """Return the factor, 0.0 where it is missing. Raises `ScanError` where slices differ in it."""
+    factors = [private(header, 0x7053, PHILIPS, element) for header in headers]
+    agreement.check_texts(f"Philips' {name}", "number", list(map(repr, factors)), OPTION["Units"])
+    return factors[0]
 
 
 def _becquerel(
@@ -202,11 +206,9 @@ def _check_agreement(headers: Sequence[Dataset], given: Given) -> None:
     starts = text_of(headers[0], "DecayCorrection").upper() != "ADMIN"
     if given.scan_time is None and starts:
         agreement.check(headers, ["SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC"], OPTION)
-        private_times = {private_text(header, 0x0009, GE, GE_SCAN_TIME) for header in headers}
-        if len(private_times) > 1:
-            raise ScanError(
-                f"the slices differ in GE's scan time (0009,100D); give {OPTION['SeriesTime']}"
-            )
+        private_times = [private_text(header, 0x0009, GE, GE_SCAN_TIME) for header in headers]
+        name = "GE's scan time (0009,100D)"
+        agreement.check_texts(name, "DateTime", private_times, OPTION["SeriesTime"])
     needed = []
     if given.dose is None:
         needed.append("RadionuclideTotalDose")

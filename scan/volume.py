@@ -12,6 +12,7 @@ from .errors import ScanError
 MOST_OBLIQUE = 5.0  # degrees between an axis of the volume and an axis of the patient
 SHEARED = 0.01  # cosine of the angle between two axes of the volume, from which it is tilted
 MOST_VOXELS = 2**28
+SKIN = 1.0  # SUV: what lies at the surface has less, organs and blood have more
 
 
 @dataclass(frozen=True)
@@ -66,23 +67,43 @@ def check_size(shape: tuple[int, ...]) -> None:
 def fill_outside(suv: np.ndarray) -> list[str]:
     """Set what is no number outside of the body to 0, in place; return a warning where any is.
 
-    Outside is what can be seen from the border along an axis, through nothing but such voxels.
-    Raises `ScanError` where a voxel inside is no number.
+    Raises `ScanError` where a voxel inside is no number. A slice, row or block that was lost may
+    reach the border, as the air between the legs of a masked body does. So inside is what has
+    numbers on both sides along two of the axes, or, along one, numbers above the uptake of skin.
     """
     missing = ~np.isfinite(suv)
     if not missing.any():
         return []
-    outside = np.zeros_like(missing)
+    inside, enclosed = np.zeros_like(missing), np.zeros(missing.shape, np.uint8)
     for axis in range(missing.ndim):
-        outside |= np.logical_and.accumulate(missing, axis)
-        outside |= np.flip(np.logical_and.accumulate(np.flip(missing, axis), axis), axis)
-    if inside := int((missing & ~outside).sum()):
+        before, hot_before = _neighbours(suv, missing, axis)
+        after, hot_after = (
+            np.flip(found, axis)
+            for found in _neighbours(np.flip(suv, axis), np.flip(missing, axis), axis)
+        )
+        enclosed += missing & before & after
+        inside |= missing & hot_before & hot_after
+    if count := int((inside | (enclosed > 1)).sum()):
         raise ScanError(
-            f"{inside:,} voxels inside the body are no numbers (NaN or infinite); convert the scan "
-            "again, or fill them"
+            f"{count:,} voxels inside the body are no numbers (NaN or infinite); convert the scan "
+            "again, or write numbers in their place"
         )
     suv[missing] = 0
     return [f"{missing.mean():.1%} of the voxels are no numbers, all outside; they count as SUV 0"]
+
+
+def _neighbours(suv: np.ndarray, missing: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether a number comes before each voxel along an axis, and whether the last is above skin.
+
+    Both bool, like the volume. Plane by plane, so that no index of the volume is in memory.
+    """
+    any_before, hot_before = np.zeros_like(missing), np.zeros_like(missing)
+    planes = (np.moveaxis(of, axis, 0) for of in (suv, missing, any_before, hot_before))
+    some = hot = np.zeros(1, bool)
+    for values, gap, some_out, hot_out in zip(*planes, strict=True):
+        some, hot = some | ~gap, np.where(gap, hot, values > SKIN)
+        some_out[...], hot_out[...] = some, hot
+    return any_before, hot_before
 
 
 def check_values(suv: np.ndarray) -> None:

@@ -46,12 +46,13 @@ def run_of(series: Series, options: Options, model: Model) -> dict:
 
 def done(folder: Path, run: dict) -> dict | None:
     """Return the report in `folder` if it was made by the same `run`, and all files are there."""
-    try:
-        said = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
     names = ALWAYS + (DICOM if run["options"]["dicom"] else [])
-    whole = all((folder / name).is_file() for name in names)
+    with files.locked(folder.parent):  # not while another command replaces them
+        try:
+            said = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        whole = all((folder / name).is_file() for name in names)
     return said if whole and isinstance(said, dict) and said.get("run") == run else None
 
 

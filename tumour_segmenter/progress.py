@@ -40,6 +40,7 @@ def bar(
     is closed; lines that are to stay are printed by `say`.
     """
     common = {"total": total, "desc": desc, "unit": f" {unit}", "initial": initial, "leave": False}
+    common |= {"miniters": 0}  # time alone decides: an update by 0 may bring news
     if sys.stderr.isatty():
         return tqdm(iterable, **common, dynamic_ncols=True)
     seconds = SECONDS_BETWEEN_LINES

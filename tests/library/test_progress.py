@@ -49,3 +49,15 @@ def test_what_is_done_at_once_leaves_no_line(monkeypatch):
     for _ in progress.bar(range(100), desc="reading", unit="files"):
         pass
     assert file.getvalue() == ""
+
+
+def test_news_is_shown_where_the_count_stands_still(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    bar = progress.bar(total=5, desc="runs", unit="runs")
+    bar.mininterval = 0
+    bar.update(2)
+    bar.set_postfix_str("loss 0.3", refresh=False)
+    bar.update(0)
+    bar.close()
+    assert "loss 0.3" in terminal.getvalue()

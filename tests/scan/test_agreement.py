@@ -7,9 +7,10 @@ import pytest
 pytest.importorskip("pydicom", reason="pip install -r requirements-scan.txt")
 
 from scan import agreement
+from scan.dicom_in import check_one_image
 from scan.errors import ScanError
 from scan.suv import Given, suv_of
-from tests.support.pet_series import FACTOR, header
+from tests.support.pet_series import FACTOR, datasets, header
 
 ONE_HOUR_EARLIER = {
     "RadiopharmaceuticalStartTime": "090000",
@@ -99,6 +100,33 @@ def test_an_acquisition_with_an_offset_is_not_taken_for_the_scanners_clock():
     assert minutes == 60
     assert "AcquisitionDateTime (0008,002A) has an offset" in warning
     assert uptake(**only, **offset, TimezoneOffsetFromUTC="+0100") == (60, [])
+
+
+def test_private_values_that_differ_are_named():
+    headers = [header(), header()]
+    for about, moment in zip(headers, ("20240115110000", "20240115120000.00"), strict=True):
+        block = about.private_block(0x0009, "GEMS_PETD_01", create=True)
+        block.add_new(0x0D, "DT", moment)
+    message = r"GE's scan time \(0009,100D\): 20240115110000 and 20240115120000.00; give --scan"
+    with pytest.raises(ScanError, match=message):
+        suv_of(headers)
+    headers[1][0x0009, 0x100D].value = "20240115110000.00"
+    assert suv_of(headers).factor == pytest.approx(FACTOR)
+    counts = [header(Units="CNTS"), header(Units="CNTS")]
+    for about, factor in zip(counts, ("0.5", "0.25"), strict=True):
+        block = about.private_block(0x7053, "Philips PET Private Group", create=True)
+        block.add_new(0x00, "DS", factor)
+    with pytest.raises(ScanError, match=r"SUV factor \(7053,1000\): 0.5 and 0.25; give --suv"):
+        suv_of(counts)
+
+
+def test_geometry_may_differ_by_rounding_alone():
+    headers = [datasets()[0] for _ in range(2)]
+    headers[0].PixelSpacing, headers[1].PixelSpacing = [4.07249, 4.0], [4.07251, 4.0]
+    check_one_image(headers)
+    headers[1].PixelSpacing = [4.1, 4.0]
+    with pytest.raises(ScanError, match=r"PixelSpacing \(0028,0030\): 4.07249\\4 and 4.1\\4"):
+        check_one_image(headers)
 
 
 def test_what_names_a_patient_is_not_told():

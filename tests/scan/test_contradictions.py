@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ pytest.importorskip("nibabel", reason="pip install -r requirements-scan.txt")
 
 import nibabel
 
+from scan import nifti_in
 from scan.cli import main
 from scan.errors import ScanError
 from scan.mip import project
+from scan.source import find
+from scan.suv import Given
 from scan.volume import Volume, fill_outside, upright
 from tests.support.pet_series import PEAKS, SPACING, body
 
@@ -54,15 +58,43 @@ def write(path, values, affine=RAS, **forms):
     return path
 
 
-def test_left_and_right_that_contradict_each_other_are_refused(tmp_path, capsys):
-    other = np.diag([-1, 1, 1, 1.0]) @ RAS
+@pytest.mark.parametrize("code", [1, 2])
+@pytest.mark.parametrize(
+    ("flip", "message"),
+    [
+        ([-1, 1, 1, 1], "on left and right (-4 and +4 mm a voxel)"),
+        ([1, -1, 1, 1], "on front and back (-4 and +4 mm a voxel)"),
+        ([1, 1, -1, 1], "on head and feet (+3 and -3 mm a voxel)"),
+    ],
+)
+def test_forms_that_turn_the_patient_round_are_refused(flip, message, code, tmp_path, capsys):
+    other = np.diag(flip) @ RAS
+    path = write(tmp_path / "a.nii", body(), qform=(other, 1), sform=(RAS, code))
+    assert message in refused(path, tmp_path, capsys)
+
+
+def test_forms_of_one_space_that_lie_apart_are_refused_and_of_two_warned_of(tmp_path, capsys):
+    other = RAS.copy()
+    other[2, 3] = 500
     path = write(tmp_path / "a.nii", body(), qform=(other, 1), sform=(RAS, 1))
-    line = refused(path, tmp_path, capsys)
-    assert "left and right the other way round" in line
-    assert "-4" in line
-    assert "+4" in line
-    same = write(tmp_path / "b.nii", body(), qform=(RAS, 1), sform=(RAS, 1))
-    assert main([str(same), "--out", str(tmp_path / "out")]) == 0
+    assert "its sform and its qform place it 500 mm apart" in refused(path, tmp_path, capsys)
+    for name, qform in (("b.nii", other), ("c.nii", RAS)):
+        path = write(tmp_path / name, body(), qform=(qform, 1), sform=(RAS, 2))
+        assert main([str(path), "--out", str(tmp_path / name[0])]) == 0
+        said = json.loads(next((tmp_path / name[0]).glob("*/report.json")).read_text())
+        apart = [line for line in said["warnings"] if "500 mm apart; the sform is used" in line]
+        assert len(apart) == (name == "b.nii")
+
+
+@pytest.mark.parametrize(("at", "value"), [(70, 137), (108, 67), (123, 255), (256, 128)])
+def test_a_damaged_header_is_named_as_such(at, value, tmp_path):
+    data = bytearray(write(tmp_path / "a.nii", body(), qform=(RAS, 1)).read_bytes())
+    data[at] = value
+    data[at + 1] = value
+    (tmp_path / "a.nii").write_bytes(data)
+    (series,) = find(tmp_path / "a.nii")
+    with suppress(ScanError):  # anything else is none of ours
+        nifti_in.read(series, Given())
 
 
 def test_voxel_sizes_that_contradict_each_other_are_refused(tmp_path, capsys):
@@ -92,6 +124,46 @@ def test_a_name_that_does_not_fit_the_content_says_so(tmp_path, capsys):
     assert "compressed: rename it to end in .nii.gz" in refused(
         tmp_path / "c.nii", tmp_path, capsys
     )
+
+
+def cylinder(values):
+    y, x = np.ogrid[:40, :60]
+    values[:, ((y - 20) / 20) ** 2 + ((x - 30) / 30) ** 2 > 1] = np.nan  # the field of view
+
+
+def masked(values):
+    values[:24, :, 27:33] = 0  # legs, with air between them
+    values[values == 0] = np.nan
+
+
+@pytest.mark.parametrize("cut", [cylinder, masked])
+def test_what_converters_write_outside_is_no_uptake(cut):
+    values = body()
+    cut(values)
+    (line,) = fill_outside(values)
+    assert "of the voxels are no numbers, all outside" in line
+    assert np.isfinite(values).all()
+    assert values.max() == max(PEAKS)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        np.s_[30],  # a slice through the hottest voxel
+        np.s_[:, 20],  # a coronal plane
+        np.s_[30, 20],  # a row
+        np.s_[30, :, 34],
+        np.s_[29:32, 19:22, 33:],  # from the lesion to the border
+        np.s_[30, :, 30:],  # half a slice
+    ],
+)
+@pytest.mark.parametrize("cut", [lambda values: None, cylinder, masked])
+def test_what_was_lost_on_the_way_is_refused_though_it_reaches_the_border(where, cut):
+    values = body()
+    cut(values)
+    values[where] = np.nan
+    with pytest.raises(ScanError, match="inside the body are no numbers"):
+        fill_outside(values)
 
 
 def test_no_number_outside_of_the_body_is_no_uptake(tmp_path):

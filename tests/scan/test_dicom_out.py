@@ -80,15 +80,6 @@ def test_an_empty_mask_is_a_segmentation_too(tmp_path):
     assert not seg.pixel_array.any()
 
 
-def test_the_same_series_gives_the_same_uids(tmp_path):
-    first, again = (results(tmp_path / name) for name in "ab")
-    for file in ("mip.dcm", "mask.dcm"):
-        assert (
-            pydicom.dcmread(first / file).SOPInstanceUID
-            == pydicom.dcmread(again / file).SOPInstanceUID
-        )
-
-
 def test_a_nifti_has_dicom_results_too(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     affine = np.array([[0, 0, -4, 118], [0, -4, 0, 78], [3, 0, 0, 0], [0, 0, 0, 1.0]])
@@ -190,18 +181,11 @@ def uids(folder):
     return [str(pydicom.dcmread(folder / f).SOPInstanceUID) for f in ("mip.dcm", "mask.dcm")]
 
 
-def test_other_objects_have_other_uids(tmp_path, monkeypatch):
-    found = [uids(results(tmp_path / "plain"))]
-    found.append(uids(results(tmp_path / "patient", "--dicom-patient")))
-    found.append(uids(results(tmp_path / "black", "--suv-black", "14")))
-    assert len({uid for pair in found for uid in pair}) == 6
-    monkeypatch.setattr("scan.model.Model.as_json", lambda self: {**ABOUT, "operating_point": "x"})
-    mip, mask = uids(results(tmp_path / "point"))
-    assert mip == found[0][0]
-    assert mask != found[0][1]
-
-
-ABOUT = {"name": "m", "version": "1", "hash": "a" * 64}
+def test_one_uid_never_names_two_objects(tmp_path):
+    command = [str(write_series(tmp_path / "study")), "--dicom", "--out"]
+    assert main([*command, str(tmp_path / "a")]) == main([*command, str(tmp_path / "b")]) == 0
+    (one,), (other,) = ((tmp_path / name).iterdir() for name in "ab")
+    assert len({*uids(one), *uids(other)}) == 4
 
 
 def test_a_tilted_volume_lies_where_it_is(tmp_path):
@@ -245,6 +229,36 @@ def test_any_character_set_of_the_source_gives_results_in_utf_8(charset, tmp_pat
     (folder,) = (tmp_path / "out").iterdir()
     for file in ("mip.dcm", "mask.dcm"):
         assert pydicom.dcmread(folder / file).SpecificCharacterSet == "ISO_IR 192"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("StudyDate", "2024-1-15"),
+        ("StudyTime", "quarter past"),
+        ("PatientBirthDate", "in March"),
+        ("PatientSex", "a lady"),
+        ("AcquisitionDate", "20241301"),
+        ("StudyInstanceUID", "1.2.x"),
+        ("FrameOfReferenceUID", "frame"),
+        ("SOPInstanceUID", "1..2"),
+        ("RadiopharmaceuticalStartTime", "at ten"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_left_out_with_a_warning(keyword, value, tmp_path):
+    with pydicom.config.disable_value_validation():
+        slices = datasets(body()[30:42, 8:32, 15:45], **{keyword: value})
+        if keyword == "SOPInstanceUID":
+            slices[0].SOPInstanceUID = value
+        study = save(slices, tmp_path / "study")
+    given = ["--scan-time", "2024-01-15 11:00:00", "--suv-factor", str(FACTOR)]
+    command = [str(study), "--out", str(tmp_path / "out"), "--dicom", "--dicom-patient", *given]
+    assert main(command) == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    warnings = json.loads((folder / "report.json").read_text())["warnings"]
+    assert any(line.startswith(f"{keyword} (") and "left out" in line for line in warnings)
+    for file in ("mip.dcm", "mask.dcm"):
+        assert value.encode() not in (folder / file).read_bytes()
 
 
 def test_a_number_that_cannot_be_read_is_left_out_with_a_warning(tmp_path):

@@ -127,7 +127,7 @@ def test_slices_of_two_sizes(tmp_path, capsys):
     series = slices()
     series[2].Rows, series[2].Columns = 12, 60
     line = refused(save(series, tmp_path / "study"), tmp_path, capsys)
-    assert "two images: they differ in Rows (0028,0010)" in line
+    assert "slices differ in Rows (0028,0010): 24 and 12" in line
 
 
 def test_without_attenuation_correction(tmp_path, capsys):

@@ -13,6 +13,7 @@ pytest.importorskip("pydicom", reason="pip install -r requirements-scan.txt")
 pytest.importorskip("nibabel", reason="pip install -r requirements-scan.txt")
 
 import nibabel
+import pydicom
 
 from scan.cli import main
 from tests.support.pet_series import NAME, PATIENT, body, datasets, save, write_series
@@ -58,6 +59,16 @@ def test_a_nifti_that_changed_is_done_again_beside_its_old_results(tmp_path, cap
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+def test_two_patients_with_one_series_uid_are_two_folders(tmp_path, capsys):
+    out = tmp_path / "out"
+    for name, black in (("one", 12), ("other", 9)):
+        study = write_series(tmp_path / name, suv=SMALL * black / 12, PatientID=name)
+        assert main([str(study), "--out", str(out)]) == 0
+        assert "1 series done, 0 were done before" in capsys.readouterr().out
+    highest = [json.loads(f.read_text())["mip"]["suv_max"] for f in out.glob("*/report.json")]
+    assert sorted(highest) == pytest.approx([9, 12], rel=1e-3)
+
+
 @pytest.mark.skipif(not shutil.which("dcmmkdir"), reason="dcmmkdir is missing: install dcmtk")
 def test_a_dicomdir_beside_the_slices_is_passed_over(tmp_path, capsys):
     study = tmp_path / "study"
@@ -65,8 +76,6 @@ def test_a_dicomdir_beside_the_slices_is_passed_over(tmp_path, capsys):
     for number, path in enumerate(sorted((study / "IMAGES").iterdir())):
         path.rename(study / "IMAGES" / f"IM{number:04d}")
     # It wants instance and series numbers, and is made as for a CD.
-    import pydicom
-
     for path in (study / "IMAGES").iterdir():
         one = pydicom.dcmread(path)
         one.StudyID, one.SeriesNumber = "1", 1
@@ -83,12 +92,18 @@ def test_a_dicomdir_beside_the_slices_is_passed_over(tmp_path, capsys):
     assert "1 DICOMDIR file" in error
 
 
-@pytest.mark.parametrize("meta", [True, False])
-def test_slices_without_a_preamble_are_slices(meta, tmp_path):
+@pytest.mark.parametrize("form", ["meta", "little", "big"])
+def test_slices_without_a_preamble_are_slices(form, tmp_path):
     whole, bare = save(datasets(SMALL), tmp_path / "a"), save(datasets(SMALL), tmp_path / "b")
     for path in sorted(bare.iterdir())[-3:]:
+        if form == "big":
+            one = pydicom.dcmread(path)
+            one.PixelData = one.pixel_array.astype(">u2").tobytes()
+            one.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+            big = {"implicit_vr": False, "little_endian": False, "force_encoding": True}
+            pydicom.dcmwrite(path, one, **big)
         data = path.read_bytes()[132:]
-        if not meta:  # group 2 says its own length first
+        if form != "meta":  # group 2 says its own length first
             data = data[12 + int.from_bytes(data[8:12], "little") :]
         path.write_bytes(data)
     pictures = []
