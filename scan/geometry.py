@@ -1,6 +1,6 @@
 """The geometry of the challenge's projections, and how a volume is sampled to it.
 
-Derived once from the training images (docs/own-scans.md): 400 columns of 2.036 mm, rows of 2 mm
+Derived once from the training images (docs/scans.md): 400 columns of 2.036 mm, rows of 2 mm
 that begin at the lowest slice, cubic between slices, then the maximum from front to back.
 """
 

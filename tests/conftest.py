@@ -13,6 +13,7 @@ from serve.app import create_app
 from serve.settings import Settings
 from tumour_segmenter.model_file import FILES
 from tumour_segmenter.model_file import SHIPPED as _SHIPPED
+from tumour_segmenter.segmenter import Segmenter, open_model
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHIPPED = FILES[_SHIPPED]
@@ -106,7 +107,12 @@ def artifact(tmp_path_factory) -> Path:
     return write_artifact(tmp_path_factory.mktemp("artifact") / "model.onnx")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def shipped() -> Segmenter:
+    return open_model(SHIPPED)
+
+
+@pytest.fixture(scope="session")
 def app(artifact):
     return create_app(Settings.read({"MODEL": os.fspath(artifact)}))
 

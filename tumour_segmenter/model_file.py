@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -15,8 +16,9 @@ PROJECT = PACKAGE.parent
 ARTIFACTS = (PACKAGE if (PACKAGE / "artifacts").is_dir() else PROJECT) / "artifacts"
 SHIPPED, FAST, BASELINE = "shipped", "fast", "baseline"
 FILES = {SHIPPED: ARTIFACTS / "model.onnx", FAST: ARTIFACTS / "fast.onnx"}
-# How every ONNX file begins: the field ir_version of its ModelProto.
-ONNX_BEGINS = b"\x08"
+# How every ONNX file begins: ir_version, the first field of its ModelProto, and the tag of another.
+# A safetensors file may have the first byte too: it begins with a length, of which zeros follow.
+ONNX_BEGINS = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42\x72]")
 
 
 def model_path(name: str | os.PathLike[str]) -> Path | None:
@@ -36,7 +38,7 @@ def read_checked(path: Path) -> bytes:
         model = path.read_bytes()
     except OSError as error:
         raise ArtifactError(_unreadable(error)) from error
-    if not model.startswith(ONNX_BEGINS):
+    if not ONNX_BEGINS.match(model):
         raise ArtifactError(
             f"{path} is no ONNX file; name one that python -m export made, or set MODEL=shipped"
         )

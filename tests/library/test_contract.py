@@ -169,6 +169,7 @@ def test_what_follows_the_end_is_not_read():
     np.testing.assert_array_equal(decode_png(png(RAMP) + b"rubbish"), RAMP)
 
 
+@pytest.mark.slow
 @settings(max_examples=800)
 @given(
     st.integers(1, 70),

@@ -8,7 +8,7 @@ import pytest
 from serve.page import EXAMPLES
 from tumour_segmenter.contract import dice
 from tumour_segmenter.phantom import phantom, volume
-from tumour_segmenter.segmenter import Baseline, Segmenter, open_model
+from tumour_segmenter.segmenter import Baseline
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,6 @@ def test_lesions_are_what_lesions_change():
     assert not nothing.any()
     assert (ill <= healthy).all()  # a projection shows the hottest, so a lesion only darkens
     assert (ill[truth > 0] < healthy[truth > 0]).any()
-
-
-@pytest.fixture(scope="module")
-def shipped() -> Segmenter:
-    return open_model()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

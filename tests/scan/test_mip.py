@@ -70,6 +70,7 @@ def only(out):
     return folder
 
 
+@pytest.mark.slow
 def test_all_48_orientations_of_a_nifti_give_the_same_projection_and_lesions(tmp_path):
     suv = body()[::2, ::2]  # other spacing along each axis
     affine = RAS @ np.diag([2, 2, 1, 1])

@@ -110,6 +110,7 @@ def two_apps(artifact):
 KINDS = [(GREY, 8), (GREY, 16), (GREY_ALPHA, 8), (RGB, 8), (RGB, 16), (RGBA, 8), (RGBA, 16)]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     st.integers(1, 80),

@@ -156,7 +156,7 @@ SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
     [
         (b"# Read me\n", "is no ONNX file"),
         (SAFETENSORS, "is no ONNX file"),
-        (b"\x08 begins as an ONNX file does", "export it again"),
+        (b"\x08\x0a\x12 begins as an ONNX file does", "export it again"),
     ],
 )
 def test_what_is_no_model_is_told_before_the_port_opens(tmp_path, content, advice):

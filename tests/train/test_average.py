@@ -24,7 +24,10 @@ def pair(tmp_path) -> tuple[Path, Path]:
     return one, _save(tmp_path / "b/fold-0.safetensors", 3, images=("y", "z"))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    "share",
+    [0.3, *(pytest.param(end, marks=pytest.mark.slow) for end in (0.0, 1.0))],
+)
 def test_each_weight_lies_between_those_of_both(pair, share, tmp_path):
     one, other = pair
     out = tmp_path / "c.safetensors"
