@@ -14,8 +14,9 @@ from tumour_segmenter.needs import how_to_install
 
 from . import agreement
 from .errors import ScanError, tag
+from .result import Scan
 from .source import File, Series
-from .suv import Given, Suv, suv_of
+from .suv import Given, suv_of
 from .volume import Volume, check_size, check_values
 
 EVEN = 0.05  # of the distance between slices, by which one may be off
@@ -38,13 +39,8 @@ class Slice:
     stored: np.ndarray
 
 
-def read(
-    series: Series, given: Given, step: Callable[[], None] = lambda: None
-) -> tuple[Volume, Suv, list[Dataset]]:
-    """Read a series: the volume, the rule of its SUV, and the headers from the first slice on.
-
-    step: called after each file. Raises `ScanError`.
-    """
+def read(series: Series, given: Given, step: Callable[[], None] = lambda: None) -> Scan:
+    """Read a series; step: called after each file. Raises `ScanError`."""
     slices = []
     for _, file in series.files:
         slices.append(_read(file))
@@ -63,7 +59,7 @@ def read(
         values[k] += np.float32(intercept * suv.factor)
     check_values(values)
     uids = tuple(str(h.get("SOPInstanceUID", "")) for h in headers)
-    return Volume(values, affine(headers[0], spacing, normal), uids), suv, headers
+    return Scan(Volume(values, affine(headers[0], spacing, normal), uids), suv, tuple(headers))
 
 
 def _read(file: File) -> Slice:

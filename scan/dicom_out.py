@@ -20,9 +20,9 @@ import tumour_segmenter
 from .errors import tag
 from .geometry import COLUMN_MM, ROW_MM, column_places
 from .mip import Projection
-from .options import Options
 from .privacy import identifiers, without
 from .report import NOT_MEDICAL
+from .result import Result
 from .source import PET
 from .suv import Suv
 from .volume import Upright
@@ -36,26 +36,17 @@ DATES = ["StudyDate", "StudyTime"]
 PET_SERIES = ["DecayCorrection", "CorrectedImage", "CountsSource", "CollimatorType"]
 
 
-def make(
-    headers: list[Dataset | None],
-    suv: Suv,
-    body: Upright,
-    view: Projection,
-    mask: np.ndarray,
-    model: dict[str, str | None],
-    options: Options,
-) -> tuple[dict[str, bytes], list[str]]:
-    """Return the two files, name -> bytes, and warnings. headers: [None] for a NIfTI file.
+def make(result: Result) -> tuple[dict[str, bytes], list[str]]:
+    """Return the two files, name -> bytes, and warnings.
 
     Both lie in the study and the frame of reference of the scan. The patient is left empty unless
-    `options.dicom_patient`. Texts are in UTF-8 (ISO_IR 192). Each call makes UIDs of its own: an
+    the options say so. Texts are in UTF-8 (ISO_IR 192). Each call makes UIDs of its own: an
     archive keeps the first of two objects with one UID.
     """
-    source = Header(headers[0] if headers[0] is not None else Dataset())
-    words = [] if options.dicom_patient else identifiers(source.dataset)
-    image = projection(source, headers, suv, body, view, options, words)
-    made = {"mip.dcm": _bytes(image), "mask.dcm": _bytes(segmentation(image, mask, model))}
-    return made, source.warnings
+    source = Header(result.scan.header or Dataset())
+    image = projection(source, result)
+    seg = segmentation(image, result.mask, result.model)
+    return {"mip.dcm": _bytes(image), "mask.dcm": _bytes(seg)}, source.warnings
 
 
 class Header:
@@ -94,22 +85,16 @@ def _check(vr: str, value: object) -> None:
         validate_value(vr, str(value), pydicom.config.RAISE)
 
 
-def projection(
-    source: Header,
-    headers: list[Dataset | None],
-    suv: Suv,
-    body: Upright,
-    view: Projection,
-    options: Options,
-    words: list[str],
-) -> FileDataset:
+def projection(source: Header, result: Result) -> FileDataset:
     """Return the projection in SUV (GML) as a PET image of one coronal slice (REPROJECTION)."""
+    with_patient = result.options.dicom_patient
+    words = [] if with_patient else identifiers(source.dataset)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = PET, ExplicitVRLittleEndian
     image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     image.SpecificCharacterSet = "ISO_IR 192"
     for keyword in PATIENT + STUDY:
-        value = source.get(keyword) if options.dicom_patient else None
+        value = source.get(keyword) if with_patient else None
         setattr(image, keyword, str(value) if value else "")
     for keyword in DATES:
         setattr(image, keyword, source.get(keyword) or "")
@@ -128,11 +113,11 @@ def projection(
     image.DerivationDescription = (
         "maximum from anterior to posterior, resampled to 2.036 x 2 mm, SUV. " + NOT_MEDICAL
     )
-    _pet(image, source, suv, words)
+    _pet(image, source, result.scan.suv, words)
     _times(image, source)
-    _references(image, source, headers)
-    _place(image, body, view)
-    _pixels(image, view.suv, options.black)
+    _references(image, source, result.scan.headers)
+    _place(image, result.body, result.view)
+    _pixels(image, result.view.suv, result.options.black)
     return image
 
 
@@ -191,10 +176,10 @@ def _times(image: Dataset, source: Header) -> None:
     image.AcquisitionTime = source.get("AcquisitionTime") or source.get("SeriesTime") or ""
 
 
-def _references(image: Dataset, source: Header, headers: list[Dataset | None]) -> None:
+def _references(image: Dataset, source: Header, headers: tuple[Dataset, ...]) -> None:
     """Name the slices that the image is made of."""
     items = []
-    for header in filter(None, headers):
+    for header in headers:
         kind, uid = (source.get(of, of=header) for of in ("SOPClassUID", "SOPInstanceUID"))
         if kind and uid:
             item = Dataset()

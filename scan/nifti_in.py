@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import ScanError
+from .result import Scan
 from .source import Series
 from .suv import BY_FACTOR, Given, Suv
 from .volume import Volume, check_size, check_values, fill_outside
@@ -25,8 +27,11 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MM = {"meter": 1000.0, "micron": 0.001}  # what is not said is mm
 
 
-def read(series: Series, given: Given) -> tuple[Volume, Suv]:
-    """Read a NIfTI file in SUV, or times `given.suv_factor`. Raises `ScanError`."""
+def read(series: Series, given: Given, step: Callable[[], None] = lambda: None) -> Scan:
+    """Read a NIfTI file in SUV, or times `given.suv_factor`; step: called once it was read.
+
+    Raises `ScanError`.
+    """
     import nibabel
 
     _check_compression(series.source)
@@ -60,7 +65,8 @@ def read(series: Series, given: Given) -> tuple[Volume, Suv]:
         _check_suv(values)
     check_values(values)
     affine = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ image.affine
-    return Volume(values, affine), suv
+    step()
+    return Scan(Volume(values, affine), suv)
 
 
 def _check_compression(path: Path) -> None:

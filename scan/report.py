@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from .lesions import Lesion, largest_distance
-from .mip import Projection
 from .privacy import identifiers, without
+from .result import Result
 from .suv import Suv
 from .times import text_of
 from .volume import Upright
@@ -83,27 +83,19 @@ def suv_of(suv: Suv) -> dict:
     }
 
 
-def report(
-    header: Dataset | None,
-    suv: Suv,
-    body: Upright,
-    view: Projection,
-    black: float,
-    lesions: list[Lesion],
-    model: dict[str, str | None],
-    warnings: list[str],
-) -> dict:
+def report(result: Result) -> dict:
     """Return the content of report.json, but for how it was run."""
+    header, view, lesions = result.scan.header, result.view, result.lesions
     words = [] if header is None else identifiers(header)
     return {
         "about": f"Lesions in a projection: areas are no volumes. {NOT_MEDICAL}",
-        "series": series_of(header, body),
-        "suv": suv_of(suv),
+        "series": series_of(header, result.body),
+        "suv": suv_of(result.scan.suv),
         "mip": {
             "suv_max": float(view.native.max()),
             "pixel_mm": list(view.pixel_mm),
             "shape": list(view.suv.shape),
-            "suv_black": black,
+            "suv_black": result.options.black,
         },
         "lesions": [_lesion(lesion) for lesion in lesions],
         "totals": {
@@ -115,8 +107,8 @@ def report(
                 (lesion.probability[0] for lesion in lesions if lesion.probability), default=None
             ),
         },
-        "model": model,
-        "warnings": [without(line, words) for line in warnings],
+        "model": result.model,
+        "warnings": [without(line, words) for line in result.warnings],
     }
 
 

@@ -6,7 +6,8 @@ from pydicom.dataset import Dataset
 
 from .liver import liver_suv
 from .mip import Projection
-from .suv import F18_HALF_LIFE, Suv, tracer
+from .result import Scan
+from .suv import F18_HALF_LIFE, tracer
 from .times import text_of
 from .volume import Upright
 
@@ -18,11 +19,11 @@ FDG_CODES = ("C-B1031", "35321007")
 OBLIQUE = 1.0  # degrees
 
 
-def warnings_of(suv: Suv, header: Dataset | None, body: Upright, view: Projection) -> list[str]:
-    """Return a line for each thing that is not as usual; header: None for NIfTI."""
-    lines = list(suv.warnings)
-    if header is not None:
-        lines += _tracer_warnings(header)
+def warnings_of(scan: Scan, body: Upright, view: Projection) -> list[str]:
+    """Return a line for each thing that is not as usual."""
+    suv, lines = scan.suv, list(scan.suv.warnings)
+    if scan.header is not None:
+        lines += _tracer_warnings(scan.header)
     minutes = suv.uptake_minutes
     if minutes is not None and not UPTAKE_MINUTES[0] <= minutes <= UPTAKE_MINUTES[1]:
         lines.append(f"{minutes:.0f} minutes from injection to scan, usual are 45 to 120")

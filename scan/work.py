@@ -25,6 +25,7 @@ from .mip import Projection, project
 from .model import Model
 from .options import Options
 from .report import report
+from .result import Result, Scan
 from .source import Series
 from .usual import warnings_of
 from .volume import upright
@@ -70,28 +71,27 @@ def process(
     """
     if series.fault:
         raise ScanError(series.fault, series.at_fault)
-    run = run_of(series, options, model)
-    if series.uid:
-        volume, suv, headers = dicom_in.read(series, options.given, step)
-    else:
-        (volume, suv), headers = nifti_in.read(series, options.given), [None]
-        step()
-    body = upright(volume)
-    view = project(body, options.black)
-    mask, probability = model(view.pixels)
-    lesions = measure(mask, view, body, volume.uids, probability)
-    notes = warnings_of(suv, headers[0], body, view)
-    said = report(headers[0], suv, body, view, options.black, lesions, model.as_json(), notes)
-    said["run"] = run
+    read = dicom_in.read if series.uid else nifti_in.read
+    result = segment(read(series, options.given, step), options, model)
+    said = report(result) | {"run": run_of(series, options, model)}
     made: dict[str, bytes] = {}
     if options.dicom:
         from . import dicom_out
 
-        about = model.as_json()
-        made, notes = dicom_out.make(headers, suv, body, view, mask, about, options)
+        made, notes = dicom_out.make(result)
         said["warnings"] += notes
-    _write(folder, made | _contents(said, view, mask))
+    _write(folder, made | _contents(said, result.view, result.mask))
     return said
+
+
+def segment(scan: Scan, options: Options, model: Model) -> Result:
+    """Project a scan and segment the projection. Raises `ScanError`."""
+    body = upright(scan.volume)
+    view = project(body, options.black)
+    mask, probability = model(view.pixels)
+    lesions = measure(mask, view, body, scan.volume.uids, probability)
+    notes = warnings_of(scan, body, view)
+    return Result(scan, options, body, view, mask, lesions, model.as_json(), notes)
 
 
 def _contents(said: dict, view: Projection, mask: np.ndarray) -> dict[str, bytes | str]:

@@ -127,8 +127,8 @@ def test_simpleitk_reads_the_results_where_they_lie(tmp_path):
 
 def ours(folder):
     (series,) = find(folder)
-    volume, suv, _ = dicom_in.read(series, Given())
-    return volume, suv
+    scan = dicom_in.read(series, Given())
+    return scan.volume, scan.suv
 
 
 def test_simpleitk_reads_the_same_volume(tmp_path):
@@ -156,7 +156,7 @@ def test_dcm2niix_makes_a_nifti_with_the_same_projection(tmp_path):
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     volume, suv = ours(folder)
     (series,) = find(tmp_path / "nifti" / "pet.nii")
-    theirs, _ = nifti_in.read(series, Given(suv_factor=suv.factor))
+    theirs = nifti_in.read(series, Given(suv_factor=suv.factor)).volume
     one, other = (project(upright(v), 7) for v in (volume, theirs))
     assert one.suv.shape == other.suv.shape
     np.testing.assert_allclose(one.suv, other.suv, atol=0.01)
