@@ -76,7 +76,7 @@ def train(runs: dict[Path, Config], arguments: argparse.Namespace) -> list[Path]
     running: dict[Path, subprocess.Popen] = {}
     failed: list[Path] = []
     # Whoever ends this process ends its runs: the `finally` below is to be reached.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = len(runs) - len(waiting)
@@ -107,6 +107,7 @@ def train(runs: dict[Path, Config], arguments: argparse.Namespace) -> list[Path]
             for process in running.values():
                 process.terminate()
                 process.wait()
+            signal.signal(signal.SIGTERM, before)
     return failed
 
 

@@ -20,7 +20,6 @@ import torch
 from train import augment, canonical, checkpoint, cli, dataset, detail, plots, pretrained, weights
 from train.batches import Batches
 from train.config import Config
-from train.lesion_metrics import FAILURE
 from train.network import UNet
 from train.optimiser import average_of, bce_and_dice, learning_rate_at, optimiser_of, scale_at, step
 from train.segmentation import Segmentation
@@ -28,6 +27,7 @@ from train.synthesis import Donor
 from tumour_segmenter import contract, files
 from tumour_segmenter.command import ignore_closed_output
 from tumour_segmenter.errors import UsageError
+from tumour_segmenter.lesions import FAILURE
 from tumour_segmenter.progress import bar
 
 LONGEST_EPOCH = 600.0  # seconds, as what came after an epoch's checkpoint is lost in a stopped run

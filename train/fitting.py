@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from scipy import ndimage, optimize, special
 
-from train.lesion_metrics import TOUCHING
 from train.operating_point import (
     AREA_SMOOTHING,
     FEWEST_PIXELS,
@@ -62,7 +61,7 @@ def _as_probability(logit: float) -> float:
 def lesion_peaks(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """int: for each lesion of the truth, bool H×W, the flat index of its highest logit. No
     calibration changes which pixel of an image that is."""
-    groups, count = ndimage.label(truth, TOUCHING)
+    groups, count = ndimage.label(truth, np.ones((3, 3)))
     places = ndimage.maximum_position(logits, groups, range(1, count + 1))
     return np.ravel_multi_index(np.array(places, int).reshape(-1, 2).T, logits.shape)
 

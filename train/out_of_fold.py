@@ -18,13 +18,13 @@ import numpy as np
 
 from train import cli, dataset, plots, records, reliability, results_page
 from train.fitting import DEFAULT
-from train.lesion_metrics import lesions
 from train.measured import Measured
 from train.members import load_members
 from train.operating_point import OperatingPoint
 from train.statistics import mean_and_error
 from train.weights import source_commit
 from tumour_segmenter import __version__, contract, files
+from tumour_segmenter.lesions import compare
 
 FACTORS = (1.5, 1.0, 0.8, 0.6, 0.4, 0.3, 0.2)  # on the threshold, with no mask emptied
 TRICKY = {  # controls that the challenge's text calls tricky
@@ -49,9 +49,9 @@ def _factors(measured: Measured) -> dict[str, list[float]]:
     for factor in FACTORS:
         pairs = _patients(measured, measured.masks(OperatingPoint(0.0, factor)))
         dice = [contract.dice(*pair) for pair in pairs]
-        compared = [lesions(*pair) for pair in pairs]
-        hits = [hit for _, found, _ in compared for hit in found]
-        figures = (dice, hits or [0], [wrong for _, _, wrong in compared])
+        compared = [compare(*pair) for pair in pairs]
+        hits = [hit for of in compared for hit in of.found]
+        figures = (dice, hits or [0], [of.false_lesions for of in compared])
         table[f"{factor:g}"] = [round(float(np.mean(of)), 4) for of in figures]
     return table
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from train.dataset import Case
 from train.fitting import DEFAULT
-from train.lesion_metrics import FAILURE, hausdorff, lesions
 from train.statistics import interval, mean_and_error
 from tumour_segmenter import contract
+from tumour_segmenter.lesions import FAILURE, compare, hausdorff
 
 SIZES = {0: "below 50", 50: "50 to 199", 200: "200 to 999", 1000: "1000 and more"}
 """Groups of lesions by their fewest pixels."""
@@ -25,17 +25,17 @@ def of(
     found: Records = {"patients": {}, "controls": {}}
     for i, case in enumerate(cases):
         drawn = {name: of_all[i] for name, of_all in masks.items()}
-        compared = {name: lesions(case.truth, mask) for name, mask in drawn.items()}
+        compared = {name: compare(case.truth, mask) for name, mask in drawn.items()}
         record = {"fold": folds[i], "hash": case.hash}
         record["pixels"] = {name: int(mask.sum()) for name, mask in drawn.items()}
-        record["false_lesions"] = {name: wrong for name, (_, _, wrong) in compared.items()}
+        record["false_lesions"] = {name: of.false_lesions for name, of in compared.items()}
         if case.is_patient:
             distance = hausdorff(case.truth, drawn[DEFAULT])
             record["dice"] = {
                 name: round(contract.dice(case.truth, mask), 4) for name, mask in drawn.items()
             }
-            record["lesions"] = compared[DEFAULT][0]
-            record["found"] = {name: [*map(int, hits)] for name, (_, hits, _) in compared.items()}
+            record["lesions"] = list(compared[DEFAULT].sizes)
+            record["found"] = {name: [*map(int, of.found)] for name, of in compared.items()}
             record["hausdorff_95"] = None if distance is None else round(distance, 2)
         found["patients" if case.is_patient else "controls"][case.name] = record
     return found

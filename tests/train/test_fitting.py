@@ -18,8 +18,8 @@ from train.fitting import (
     relative_peaks,
     threshold_factor,
 )
-from train.lesion_metrics import lesions
 from train.operating_point import FLOOR, Calibration, OperatingPoint, OperatingPoints, calibrated
+from tumour_segmenter.lesions import compare
 
 
 def _image(rng: np.random.Generator, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,7 @@ def test_the_threshold_factor_finds_that_share_of_the_lesions(sensitivity):
     factor = threshold_factor(np.concatenate(relative), sensitivity)
     for logits, truth in images:
         drawn = OperatingPoints(calibration, {}).mask(logits, OperatingPoint(0.0, factor))
-        found += lesions(truth, drawn)[1]
+        found += compare(truth, drawn).found
     if factor < 1:
         assert np.mean(found) == pytest.approx(sensitivity, abs=1e-9)
     else:
