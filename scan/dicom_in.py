@@ -166,6 +166,8 @@ def stack(headers: list[Dataset]) -> tuple[list[int], float, np.ndarray]:
         raise ScanError("it has a single slice, expected a volume")
     try:
         places = np.array([[float(v) for v in h.ImagePositionPatient] for h in headers])
+        if places.shape[1:] != (3,):
+            raise ValueError("no places")
         row, column = _axes(headers[0])
     except (AttributeError, TypeError, ValueError) as error:
         raise ScanError(

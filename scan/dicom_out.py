@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pydicom.config
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -31,6 +31,7 @@ MAKER, PRODUCT = "tumour-segmenter", "scan"
 HIGHEST = 65_535
 UNDECODED = "\ufffd"  # what a decoder writes where it could not
 PATIENT = ["PatientName", "PatientID", "PatientBirthDate", "PatientSex"]
+SEXES = "M", "F", "O"
 STUDY = ["StudyID", "AccessionNumber", "ReferringPhysicianName"]
 DATES = ["StudyDate", "StudyTime"]
 PET_SERIES = ["DecayCorrection", "CorrectedImage", "CountsSource", "CollimatorType"]
@@ -59,6 +60,10 @@ class Header:
         """Return the element's value; of: an item of a sequence in place of the header."""
         try:
             value = (self.dataset if of is None else of).get(keyword, default)
+            if isinstance(value, MultiValue) and dictionary_VM(keyword) == "1":
+                raise ValueError("several values")
+            if keyword == "PatientSex" and value not in (*SEXES, "", None):
+                raise ValueError("no sex of the standard")
             _check(dictionary_VR(keyword), value)
         except Exception:  # pydicom has no base for what it raises on damaged values
             return self._unreadable(keyword, default)

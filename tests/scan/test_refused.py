@@ -185,10 +185,11 @@ def test_a_file_cut_in_its_header(length, tmp_path, capsys):
     assert path.name in refused(folder, tmp_path, capsys)
 
 
-def test_no_position(tmp_path, capsys):
+@pytest.mark.parametrize("place", [None, [0], [0, 0, 0, 0]])
+def test_no_position(place, tmp_path, capsys):
     series = slices()
     for one in series:
-        del one.ImagePositionPatient
+        one.ImagePositionPatient = place
     line = refused(save(series, tmp_path / "study"), tmp_path, capsys)
     assert "ImagePositionPatient (0020,0032)" in line
 
