@@ -226,7 +226,7 @@ def alter(model: Path) -> None:
 
 
 def replace(model: Path) -> None:
-    model.write_bytes(b"\x08no model at all")  # as an ONNX file begins
+    model.write_bytes(b"\x08\x0a\x12no model at all")  # as an ONNX file begins
     write_checksum(model)
 
 
