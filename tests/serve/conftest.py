@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.browser import Page, open_browser
+from tests.support.browser import Page, open_browser, opened
 
 
 @pytest.fixture(scope="session")
@@ -13,8 +13,5 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def page(driver, live_server):
-    page = Page(driver, live_server)
-    page.resize(1280, 900)
-    page.open()
-    yield page
-    assert page.complaints() == []
+    with opened(Page(driver, live_server)) as page:
+        yield page

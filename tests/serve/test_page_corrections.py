@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 
 from serve.page import EXAMPLES
 from tests.conftest import TINY_METADATA, write_artifact
-from tests.support.browser import Page, needs_browser
+from tests.support.browser import Page, needs_browser, opened
 from tests.support.serving import serving
 from train import dataset
 from tumour_segmenter.contract import decode_png, dice, encode_png
@@ -128,11 +128,8 @@ class Corrections(Page):
 
 @pytest.fixture
 def page(driver, live_server):
-    page = Corrections(driver, live_server)
-    page.resize(1280, 900)
-    page.open()
-    yield page
-    assert page.complaints() == []
+    with opened(Corrections(driver, live_server)) as page:
+        yield page
 
 
 def rows_of(data: bytes) -> list[dict[str, str]]:

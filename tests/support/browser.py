@@ -142,6 +142,15 @@ class Page:
         return [entry["message"] for entry in log if not EXPECTED_FAULTS.search(str(entry))]
 
 
+@contextmanager
+def opened(page: Page) -> Iterator[Page]:
+    """Open the page on a screen, and see that the browser had nothing to complain of."""
+    page.resize(1280, 900)
+    page.open()
+    yield page
+    assert page.complaints() == []
+
+
 def draw(folder: Path, number: int, truth: bool = False, height: int = 120) -> list[Path]:
     """Write a phantom, and its truth, as the challenge names them."""
     pixels, mask = phantom(height, 100, 2, seed=number)
