@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 
 from pydicom.dataset import Dataset
 
@@ -12,6 +13,7 @@ from .errors import ScanError, tag, told
 from .times import has_offset, parse_date, parse_datetime, parse_time, text_of
 
 SAME = 1e-4  # of a number, by which rounding may change it
+A_SECOND = timedelta(seconds=1)
 ROUNDED = 5e-4  # mm, or of a direction cosine: so may rounding to three decimals
 Reader = Callable[[Dataset], Dataset]
 
@@ -38,7 +40,7 @@ def check_texts(name: str, kind: str, texts: Sequence[str], option: str | None =
     """
     for other in texts[1:]:
         if not same(kind, texts[0], other):
-            values = " and ".join(map(_told, (texts[0], other)))
+            values = " and ".join(told(text) if text else "missing" for text in (texts[0], other))
             remedy = f"; give {option}" if option else ""
             raise ScanError(f"the slices differ in {name}: {values}{remedy}")
 
@@ -62,18 +64,14 @@ def same(keyword: str, one: str, other: str) -> bool:
         # A parser of times would take 2024 for 20:24, so each kind has its own.
         first, second = (parse_datetime(text, UTC) for text in (one, other))
         return first is not None and first == second and has_offset(one) == has_offset(other)
-    if keyword.endswith(("Date", "Time")):
-        parse = parse_date if keyword.endswith("Date") else parse_time
-        return parse(one) is not None and parse(one) == parse(other)
+    if keyword.endswith("Date"):
+        return parse_date(one) is not None and parse_date(one) == parse_date(other)
+    if keyword.endswith("Time"):
+        clocks = parse_time(one), parse_time(other)
+        return None not in clocks and abs(clocks[0] - clocks[1]) < A_SECOND
+    if keyword == "CorrectedImage":  # a list, in any order
+        return sorted(re.findall(r"\w+", one.upper())) == sorted(re.findall(r"\w+", other.upper()))
     try:
         return math.isclose(float(one), float(other), rel_tol=SAME)
     except ValueError:
         return False
-
-
-def _told(text: str) -> str:
-    """The value, where it is of a kind that cannot name a patient."""
-    if not text:
-        return "missing"
-    plain = text.replace(".", "").replace(":", "").replace("+", "").replace("-", "")
-    return text if plain.isdigit() else told(text)

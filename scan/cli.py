@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import tumour_segmenter
@@ -14,6 +15,7 @@ from tumour_segmenter.needs import require
 
 from .errors import ScanError
 from .geometry import SUV_BLACK
+from .limits import LEAST_DOSE, MOST_DOSE, WEIGHTS
 from .times import parse_given
 
 ABOUT = """\
@@ -102,17 +104,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--suv-black",
-        type=_positive,
+        type=_between(0.1, 1000),
         default=SUV_BLACK,
         metavar="SUV",
         help="the SUV that is black in the projection (default: %(default)g)",
     )
-    supplied = parser.add_argument_group("what a header lacks, for all series of the command")
-    supplied.add_argument("--weight", type=_positive, metavar="KG", help="body weight")
+    supplied = parser.add_argument_group(
+        "in place of what the headers say or lack, for all series of the command"
+    )
+    supplied.add_argument("--weight", type=_between(*WEIGHTS), metavar="KG", help="body weight")
     supplied.add_argument(
         "--dose", type=_dose, metavar="MBQ", help="injected activity (in Bq if over 100,000)"
     )
-    supplied.add_argument("--half-life", type=_positive, metavar="SECONDS", help="of the tracer")
+    supplied.add_argument(
+        "--half-life", type=_between(1, 1e6), metavar="SECONDS", help="of the tracer"
+    )
     supplied.add_argument(
         "--injection-time", type=_time, metavar="TIME", help="10:05, 10:05:30 or 2020-12-17 10:05"
     )
@@ -138,9 +144,22 @@ def _positive(text: str) -> float:
     return number
 
 
+def _between(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        number = _positive(text)
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
+        return number
+
+    return parse
+
+
 def _dose(text: str) -> float:
     number = _positive(text)
-    return number if number > LEAST_BECQUEREL else number * 1e6
+    number = number if number > LEAST_BECQUEREL else number * 1e6
+    if not LEAST_DOSE <= number <= MOST_DOSE:
+        raise argparse.ArgumentTypeError(f"{text} is no dose in MBq")
+    return number
 
 
 def _time(text: str):

@@ -17,13 +17,15 @@ from .errors import ScanError, tag
 from .result import Scan
 from .source import File, Series
 from .suv import Given, suv_of
+from .times import text_of
 from .volume import Volume, check_size, check_values
 
 EVEN = 0.05  # of the distance between slices, by which one may be off
 SAME_PLACE = 0.01  # mm
+BESIDE = 1.0  # mm that a slice may lie aside of the others
 TILT = 0.001  # of the distance between slices, by which the next may lie aside
 NEEDED = ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID"]
-SAME_PATIENT = ["PatientID", "PatientName"]
+SAME_PATIENT = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex"]
 SAME_IMAGE = ["StudyInstanceUID", "FrameOfReferenceUID", "Rows", "Columns"]
 SAME_NUMBERS = ["PixelSpacing", "ImageOrientationPatient"]  # but for rounding
 MOST_PIXELS = 2048**2  # of one slice
@@ -71,7 +73,7 @@ def _read(file: File) -> Slice:
     except Exception as error:  # pydicom has no base for what damaged files raise
         kind = type(error).__name__
         raise ScanError(f"damaged or truncated ({kind})", file.name) from error
-    rows, columns = ((*numbers(header, keyword), 0)[0] for keyword in ("Rows", "Columns"))
+    rows, columns = (number(header, keyword, 0) for keyword in ("Rows", "Columns"))
     if rows * columns > MOST_PIXELS:
         raise ScanError("its size is that of no PET slice", file.name)
     if "TransferSyntaxUID" not in header.file_meta:  # a file without its first group
@@ -83,7 +85,7 @@ def _read(file: File) -> Slice:
             if little
             else ExplicitVRBigEndian
         )
-    if (*numbers(header, "NumberOfFrames"), 1)[0] > 1:
+    if number(header, "NumberOfFrames", 1) > 1:
         raise ScanError("multi-frame, which is not read; export single frames", file.name)
     try:
         stored = header.pixel_array
@@ -105,14 +107,12 @@ def _why(error: Exception) -> str:
 
 def rescale(header: Dataset) -> tuple[float, float]:
     """Return slope and intercept of one slice. Raises `ScanError`."""
-    slope = (*numbers(header, "RescaleSlope"), None)[0]
-    intercept = (*numbers(header, "RescaleIntercept"), 0.0)[0]
+    slope = number(header, "RescaleSlope")
+    intercept = number(header, "RescaleIntercept", 0.0)
     if slope is None:
         raise ScanError(f"{tag('RescaleSlope')} is missing")
-    if not 0 < slope < np.inf:
+    if not slope > 0:
         raise ScanError(f"{tag('RescaleSlope')} is {slope:g}, expected above 0")
-    if not np.isfinite(intercept):
-        raise ScanError(f"{tag('RescaleIntercept')} is {intercept:g}")
     return slope, intercept
 
 
@@ -123,9 +123,20 @@ def numbers(header: Dataset, keyword: str) -> tuple[float, ...]:
         if value is None or str(value).strip() == "":
             return ()
         several = hasattr(value, "__iter__") and not isinstance(value, str)
-        return tuple(float(number) for number in (value if several else [value]))
+        found = tuple(float(number) for number in (value if several else [value]))
     except (TypeError, ValueError) as error:
         raise ScanError(f"{tag(keyword)} is no number") from error
+    if not np.isfinite(found).all():
+        raise ScanError(f"{tag(keyword)} is {', '.join(f'{v:g}' for v in found)}")
+    return found
+
+
+def number(header: Dataset, keyword: str, default: float | None = None) -> float | None:
+    """Return the element's one number, `default` where it is missing. Raises `ScanError`."""
+    found = numbers(header, keyword)
+    if len(found) > 1:
+        raise ScanError(f"{tag(keyword)} has {len(found)} values, expected one")
+    return found[0] if found else default
 
 
 def check_one_image(headers: list[Dataset]) -> None:
@@ -134,26 +145,31 @@ def check_one_image(headers: list[Dataset]) -> None:
         if any(not header.get(keyword) for header in headers):
             raise ScanError(f"{tag(keyword)} is missing in a file")
     for keyword in SAME_PATIENT:  # whose values are for nobody's eyes
-        if len({str(header.get(keyword)) for header in headers}) > 1:
+        if len({text_of(header, keyword).upper().rstrip("^ ") for header in headers}) > 1:
             raise ScanError(f"its slices are of two patients: they differ in {tag(keyword)}")
     agreement.check(headers, SAME_IMAGE)
     for keyword in SAME_NUMBERS:
         agreement.check_numbers(tag(keyword), [numbers(header, keyword) for header in headers])
-    first = headers[0]
-    tilt = (*numbers(first, "GantryDetectorTilt"), 0.0)[0]
+    for header in headers:
+        _check_static(header, len(headers))
+
+
+def _check_static(header: Dataset, count: int) -> None:
+    """Raise `ScanError` where a header is of 4-D data, a tilted gantry or more slices."""
+    tilt = number(header, "GantryDetectorTilt", 0.0)
     if abs(tilt) > LARGEST_TILT:
         raise ScanError(f"gantry tilt: {tag('GantryDetectorTilt')} is {tilt:g} degrees")
-    kind = str(first.get("SeriesType") or "").upper()
+    kind = str(header.get("SeriesType") or "").upper()
     for name in ("DYNAMIC", "GATED"):
         if name in kind:
             raise ScanError(f"4-D data ({tag('SeriesType')} is {name}); take a static series")
     for keyword in COUNTS_OF_4D:
-        if (count := int((*numbers(first, keyword), 1)[0])) > 1:
-            raise ScanError(f"4-D data ({tag(keyword)} is {count}); take a static series")
-    expected = int((*numbers(first, "NumberOfSlices"), 0)[0])
-    if expected > len(headers):
+        if (times := number(header, keyword, 1)) > 1:
+            raise ScanError(f"4-D data ({tag(keyword)} is {times:g}); take a static series")
+    expected = number(header, "NumberOfSlices", 0)
+    if expected > count:
         raise ScanError(
-            f"missing slices: {len(headers)} files, but {tag('NumberOfSlices')} is {expected}"
+            f"missing slices: {count} files, but {tag('NumberOfSlices')} is {expected:g}"
         )
 
 
@@ -196,6 +212,12 @@ def stack(headers: list[Dataset]) -> tuple[list[int], float, np.ndarray]:
     if aside > TILT * length + SAME_PLACE:
         angle = np.degrees(np.arctan2(aside, length))
         raise ScanError(f"gantry tilt: the slices lie askew of their stack by {angle:.1f} degrees")
+    beside = places - places[order[0]]
+    beside -= np.outer(beside @ normal, normal)
+    if (shift := float(np.linalg.norm(beside, axis=1).max())) > aside + BESIDE:
+        raise ScanError(f"its slices do not lie behind each other: one is {shift:.1f} mm aside")
+    if len({str(header.SOPInstanceUID) for header in headers}) < len(headers):
+        raise ScanError(f"two slices have the same {tag('SOPInstanceUID')}")
     return order, length / (len(headers) - 1), normal
 
 

@@ -24,7 +24,7 @@ from .privacy import identifiers, without
 from .report import NOT_MEDICAL
 from .result import Result
 from .source import PET
-from .suv import Suv
+from .suv import Suv, tracer
 from .volume import Upright
 
 MAKER, PRODUCT = "tumour-segmenter", "scan"
@@ -32,6 +32,7 @@ HIGHEST = 65_535
 UNDECODED = "\ufffd"  # what a decoder writes where it could not
 PATIENT = ["PatientName", "PatientID", "PatientBirthDate", "PatientSex"]
 SEXES = "M", "F", "O"
+COLLIMATORS = "NONE", "RING"
 STUDY = ["StudyID", "AccessionNumber", "ReferringPhysicianName"]
 DATES = ["StudyDate", "StudyTime"]
 PET_SERIES = ["DecayCorrection", "CorrectedImage", "CountsSource", "CollimatorType"]
@@ -78,13 +79,15 @@ class Header:
 
 def _check(vr: str, value: object) -> None:
     """Raise `ValueError` where a value could not be written again, as pydicom would on writing."""
+    if isinstance(value, bytes) or (vr == "SQ" and value and not isinstance(value, Sequence)):
+        raise ValueError("not of its kind")
     if isinstance(value, Sequence):
         for element in chain.from_iterable(value):
             _check(element.VR, element.value)
     elif isinstance(value, MultiValue):
         for part in value:
             _check(vr, part)
-    elif value is not None and not isinstance(value, bytes):
+    elif value is not None:
         if UNDECODED in str(value):
             raise ValueError("a text that could not be decoded")
         validate_value(vr, str(value), pydicom.config.RAISE)
@@ -108,7 +111,7 @@ def projection(source: Header, result: Result) -> FileDataset:
     image.SeriesInstanceUID, image.SOPInstanceUID = _uid(), _uid()
     meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
     image.SOPClassUID, image.Modality = PET, "PT"
-    image.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""
+    image.PositionReferenceIndicator = ""
     image.SeriesNumber, image.InstanceNumber, image.ImageIndex = 901, 1, 1
     image.BodyPartExamined = "WHOLEBODY"
     image.SeriesDescription = "Maximum intensity projection"
@@ -131,7 +134,8 @@ def _pet(image: Dataset, source: Header, suv: Suv, words: list[str]) -> None:
     for keyword in PET_SERIES:
         setattr(image, keyword, source.get(keyword) or "")
     image.CountsSource = image.CountsSource or "EMISSION"
-    image.CollimatorType = image.CollimatorType or "NONE"
+    if image.CollimatorType not in COLLIMATORS:
+        image.CollimatorType = "NONE"
     image.DecayCorrection = image.DecayCorrection or "START"
     image.CorrectedImage = image.CorrectedImage or ["DECY", "ATTN"]
     image.SeriesType, image.ReprojectionMethod = ["WHOLE BODY", "REPROJECTION"], "MAX PIXEL"
@@ -140,36 +144,42 @@ def _pet(image: Dataset, source: Header, suv: Suv, words: list[str]) -> None:
     image.FrameReferenceTime = source.get("FrameReferenceTime") or 0
     image.ActualFrameDuration = source.get("ActualFrameDuration") or 1
     image.DecayFactor = 1
-    image.RadiopharmaceuticalInformationSequence = _tracer(source, words)
+    image.RadiopharmaceuticalInformationSequence = _tracer(source, suv, words)
     image.PatientOrientationCodeSequence = source.get("PatientOrientationCodeSequence") or []
     image.PatientGantryRelationshipCodeSequence = (
         source.get("PatientGantryRelationshipCodeSequence") or []
     )
 
 
-def _tracer(source: Header, words: list[str]) -> list[Dataset]:
-    """What the scan says of the tracer, with the codes that the standard wants, if empty."""
-    items = source.dataset.get("RadiopharmaceuticalInformationSequence")
-    kept = []
-    for item in list(items or [])[:1]:
-        copy = Dataset()
-        for keyword in (
-            "Radiopharmaceutical",
-            "RadiopharmaceuticalStartTime",
-            "RadiopharmaceuticalStartDateTime",
-            "RadionuclideTotalDose",
-            "RadionuclideHalfLife",
-            "RadionuclidePositronFraction",
-            "RadionuclideCodeSequence",
-            "RadiopharmaceuticalCodeSequence",
-        ):
-            if (value := source.get(keyword, of=item)) is not None:
-                setattr(copy, keyword, value)
-        if "Radiopharmaceutical" in copy:
-            copy.Radiopharmaceutical = without(str(copy.Radiopharmaceutical), words)
-        copy.RadionuclideCodeSequence = copy.get("RadionuclideCodeSequence") or []
-        kept.append(copy)
-    return kept
+def _tracer(source: Header, suv: Suv, words: list[str]) -> list[Dataset]:
+    """What is known of the tracer: what the SUV was reckoned with, and else what the scan says."""
+    item, copy = tracer(source.dataset), Dataset()
+    for keyword in (
+        "Radiopharmaceutical",
+        "RadiopharmaceuticalStartTime",
+        "RadiopharmaceuticalStartDateTime",
+        "RadionuclideTotalDose",
+        "RadionuclideHalfLife",
+        "RadionuclidePositronFraction",
+        "RadionuclideCodeSequence",
+        "RadiopharmaceuticalCodeSequence",
+    ):
+        if (value := source.get(keyword, of=item)) is not None:
+            setattr(copy, keyword, value)
+    if suv.dose:
+        copy.RadionuclideTotalDose = _ds(suv.dose)
+    if suv.half_life:
+        copy.RadionuclideHalfLife = _ds(suv.half_life)
+    if suv.injected:
+        copy.RadiopharmaceuticalStartTime = f"{suv.injected:%H%M%S}"
+        copy.RadiopharmaceuticalStartDateTime = f"{suv.injected:%Y%m%d%H%M%S}"
+    if not copy:
+        return []
+    if "Radiopharmaceutical" in copy:
+        copy.Radiopharmaceutical = without(str(copy.Radiopharmaceutical), words)
+    # The standard wants the codes, if empty.
+    copy.RadionuclideCodeSequence = copy.get("RadionuclideCodeSequence") or []
+    return [copy]
 
 
 def _times(image: Dataset, source: Header) -> None:

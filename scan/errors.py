@@ -1,5 +1,7 @@
 """Why a series is refused."""
 
+import re
+
 
 class ScanError(Exception):
     """A series that cannot be used; the message is one line that says what to do about it.
@@ -21,6 +23,7 @@ def tag(keyword: str) -> str:
     return f"{keyword} ({number >> 16:04X},{number & 0xFFFF:04X})"
 
 
+NUMBER = r"[\d.:+-]+(e[+-]?\d+)?"
 DEFINED = {  # by the standard, for Units, SUVType, DecayCorrection and CorrectedImage
     *("CNTS", "NONE", "CM2", "CM2ML", "PCNT", "CPS", "BQML", "MGMINML", "UMOLMINML", "MLMING"),
     *("MLG", "1CM", "UMOLML", "PROPCNTS", "PROPCPS", "MLMINML", "MLML", "GML", "STDDEV", "BSA"),
@@ -30,8 +33,13 @@ DEFINED = {  # by the standard, for Units, SUVType, DecayCorrection and Correcte
 
 
 def told(value: str) -> str:
-    """Return a code of a header where the standard defines it: another text might name somebody."""
-    return value if value in DEFINED else "an unknown word"
+    """Return a header's text where it is a number, a time or a code that the standard defines.
+
+    Another text might name somebody.
+    """
+    if value in DEFINED or re.fullmatch(NUMBER, value, re.IGNORECASE):
+        return value
+    return "an unknown word"
 
 
 def first_line(error: BaseException) -> str:

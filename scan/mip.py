@@ -13,6 +13,7 @@ from .geometry import COLUMN_MM, ROW_MM, Taps, column_taps, row_taps
 from .volume import Upright
 
 BODY_SUV = 0.3  # more is body rather than air
+LEAST_WIDTH = 100  # mm
 LEAST_OUTSIDE = 20  # pixels of body outside the image that are worth a warning
 
 
@@ -50,6 +51,8 @@ def project(body: Upright, black: float) -> Projection:
     would be larger than what the model takes.
     """
     slices, _, columns = body.suv.shape
+    if (width := columns * body.spacing[2]) < LEAST_WIDTH:
+        raise ScanError(f"it is {width:.3g} mm wide, which is no patient; are its units right?")
     down, across = row_taps(slices, body.spacing[0]), column_taps(columns, body.spacing[2])
     if down.index.shape[0] * across.index.shape[0] > MAX_PIXELS:
         raise ScanError(f"it is {slices * body.spacing[0] / 1000:.1f} m long, which is no patient")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -13,7 +14,7 @@ import numpy as np
 from .errors import ScanError
 from .result import Scan
 from .source import Series
-from .suv import BY_FACTOR, Given, Suv
+from .suv import BY_FACTOR, Given, Suv, unused
 from .volume import Volume, check_size, check_values, fill_outside
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ def read(series: Series, given: Given, step: Callable[[], None] = lambda: None) 
     """
     import nibabel
 
-    _check_compression(series.source)
     try:
-        image = nibabel.load(series.source)
+        _check_compression(series.source)
+        with nibabel.imageglobals.ErrorLevel(30):  # else a voxel of 0 mm counts as 1 mm
+            image = nibabel.load(series.source)
         shape = image.shape
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
@@ -60,7 +62,7 @@ def read(series: Series, given: Given, step: Callable[[], None] = lambda: None) 
     else:
         suv = Suv(given.suv_factor, "not given", BY_FACTOR)
         values = values * np.float32(given.suv_factor)
-    suv = replace(suv, warnings=(*warnings, *fill_outside(values)))
+    suv = replace(suv, warnings=(*warnings, *unused(suv, given), *fill_outside(values)))
     if given.suv_factor is None:
         _check_suv(values)
     check_values(values)
@@ -70,9 +72,13 @@ def read(series: Series, given: Given, step: Callable[[], None] = lambda: None) 
 
 
 def _check_compression(path: Path) -> None:
-    """Raise `ScanError` where the name says otherwise than the content."""
+    """Raise `ScanError` where the name says otherwise than the content, or a checksum is wrong."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP
+    if packed:
+        with gzip.open(path) as file:  # nibabel does not read up to the checksum
+            while file.read(2**20):
+                pass
     if packed != path.name.lower().endswith(".gz"):
         what, ending = ("compressed", ".nii.gz") if packed else ("not compressed", ".nii")
         raise ScanError(f"its name does not fit, as it is {what}: rename it to end in {ending}")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .lesions import Lesion, largest_distance
 from .privacy import identifiers, without
 from .result import Result
 from .suv import Suv
-from .times import text_of
+from .times import parse_date, text_of
 from .volume import Upright
 
 if TYPE_CHECKING:
@@ -56,12 +58,17 @@ def series_of(header: Dataset | None, body: Upright) -> dict:
     def text(keyword: str) -> str:
         return without(text_of(header, keyword), words)
 
+    def uid(keyword: str) -> str:
+        found = text_of(header, keyword)
+        return found if re.fullmatch(r"[\d.]{1,64}", found) else ""
+
+    day = parse_date(text_of(header, "SeriesDate"))
     return {
-        "series_uid": text_of(header, "SeriesInstanceUID"),
-        "study_uid": text_of(header, "StudyInstanceUID"),
-        "frame_of_reference_uid": text_of(header, "FrameOfReferenceUID"),
+        "series_uid": uid("SeriesInstanceUID"),
+        "study_uid": uid("StudyInstanceUID"),
+        "frame_of_reference_uid": uid("FrameOfReferenceUID"),
         "description": text("SeriesDescription"),
-        "date": text_of(header, "SeriesDate"),
+        "date": f"{day:%Y%m%d}" if day else "",
         "scanner": f"{text('Manufacturer')} {text('ManufacturerModelName')}".strip(),
     } | said
 
@@ -150,6 +157,15 @@ def row(source: int, folder: str, said: dict | None, uid: str = "", fault: str =
 
 def _text(number: float | None) -> str:
     return "" if number is None else f"{number:.4f}"
+
+
+def is_table(path: Path) -> bool:
+    """Whether a table may be written to `path`: nothing is there, or one of these."""
+    begins = ",".join(COLUMNS[:2]).encode()
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(len(begins)) in (begins, b"")
 
 
 def table(rows: Iterable[dict]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections import Counter
@@ -18,7 +19,7 @@ from tumour_segmenter.progress import bar
 from .errors import ScanError, first_line
 from .model import Model
 from .options import Options
-from .report import row, table
+from .report import is_table, row, table
 from .source import Series, find, find_loose, is_loose
 from .work import done, process, run_of
 
@@ -84,7 +85,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Path], Path, Path | No
     """Return (sources without doubles, out, csv); raises `UsageError`."""
     sources: dict[Path, Path] = {}
     for source in arguments.sources:
-        if not source.exists():
+        if not os.path.exists(source):  # Path.exists raises where a name is too long
             raise UsageError(f"{source}: no such file or folder")
         sources.setdefault(source.resolve(), source)
     if arguments.dicom_patient and not arguments.dicom:
@@ -95,6 +96,8 @@ def _checked(arguments: argparse.Namespace) -> tuple[list[Path], Path, Path | No
         raise UsageError(f"--csv {arguments.csv} is a folder")
     if arguments.csv:
         files.check_outputs(sources, [arguments.csv])
+        if not is_table(arguments.csv):
+            raise UsageError(f"--csv {arguments.csv} is there and no table of series; remove it")
     return list(sources.values()), arguments.out, arguments.csv
 
 

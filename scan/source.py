@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -37,6 +38,11 @@ class File:
     name: str
     folder: str
     open: Callable[[], BinaryIO]
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Its folder, and its name without digits, which files of a series have in common."""
+        return self.folder, re.sub(r"\d+", "", self.name.removeprefix(self.folder))
 
     def hash(self) -> str:
         """SHA-256 of its content. Raises `ScanError`."""
@@ -183,9 +189,11 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
     others: Counter[str] = Counter()
     other_series: set[tuple[str, str]] = set()
     damaged: dict[str, str] = {}  # folder -> one damaged PET file in it
+    unread: list[File] = []
     for file in files:
         head = _head(file)
         if head is None:
+            unread.append(file)
             nifti = file.name.lower().endswith((".nii", ".nii.gz"))
             others["NIfTI (which is taken if it is named itself)" if nifti else "non-DICOM"] += 1
             continue
@@ -209,6 +217,11 @@ def _find_dicom(source: Path, files: Iterator[File]) -> list[Series]:
             name = "PT projection" if projection else modality
             others[name] += 1
             other_series.add((name, uid))
+    # What is named as the slices beside it are, and is no DICOM file, was one.
+    slices = {file.kind for found in series.values() for _, file in found.files}
+    for file in unread:
+        if file.kind in slices:
+            damaged.setdefault(file.folder, file.name)
     for found in series.values():
         for folder in sorted({file.folder for _, file in found.files} & set(damaged)):
             if not found.fault:

@@ -12,17 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 
 from . import agreement
 from .errors import ScanError, tag, told
-from .times import has_offset, joined, parse_datetime, parse_time, text_of, zone_of
+from .limits import LEAST_DOSE, MOST_DOSE, WEIGHTS
+from .times import has_offset, joined, parse_date, parse_datetime, parse_time, text_of, zone_of
 
 F18_HALF_LIFE = 6586.2  # seconds
 ROUNDED = timedelta(minutes=1)  # by which two clocks of a scan may differ
 EARLY = timedelta(minutes=30)  # from the start of a series to its first acquisition
 BY_FACTOR = "the factor of --suv-factor"
 LONGEST_UPTAKE = 10  # half-lives between injection and scan; more is a wrong date
-LEAST_DOSE, MOST_DOSE = 1e6, 1e10  # becquerel; less was written in MBq, more is no dose
 PHILIPS, PHILIPS_SUV, PHILIPS_ACTIVITY = "Philips PET Private Group", 0x00, 0x09
 GE, GE_SCAN_TIME = "GEMS_PETD_01", 0x0D
 OPTION = {
@@ -82,14 +83,32 @@ class Suv:
 
 def suv_of(headers: Sequence[Dataset], given: Given = Given()) -> Suv:
     """Return the rule for a series, `headers` of all its slices. Raises `ScanError`."""
+    found = _rule(headers, given)
+    return replace(found, warnings=(*found.warnings, *unused(found, given)))
+
+
+def unused(suv: Suv, given: Given) -> list[str]:
+    """Return a warning for each thing that the caller supplied and the rule does not use."""
+    used = {
+        "weight": suv.weight is not None,
+        "dose": suv.dose is not None,
+        "half_life": suv.half_life is not None,
+        "injection_time": suv.injected is not None,
+        "scan_time": suv.scanned is not None,
+        "suv_factor": suv.rule == BY_FACTOR,
+    }
+    names = [name for name, of in used.items() if getattr(given, name) is not None and not of]
+    return [f"--{name.replace('_', '-')} is not applied: {suv.rule}" for name in names]
+
+
+def _rule(headers: Sequence[Dataset], given: Given) -> Suv:
     first = headers[0]
-    agreement.check(headers, ["Units", "SUVType", "CorrectedImage", "DecayCorrection"], OPTION)
+    agreement.check(headers, ["Units", "SUVType", "CorrectedImage", "DecayCorrection"])
     units = text_of(first, "Units").upper()
     if given.suv_factor is not None:
         _check_corrected(first, optional=True)
         if units == "GML" and text_of(first, "SUVType").upper() in ("", "BW"):
-            note = "--suv-factor is not applied: the values are SUV already (GML)"
-            return replace(_grams_per_ml(first), warnings=(note,))
+            return _grams_per_ml(first)
         return Suv(given.suv_factor, told(units) if units else "not given", BY_FACTOR)
     _check_corrected(first)
     if units == "GML":
@@ -168,7 +187,9 @@ def _becquerel(
     decay = text_of(first, "DecayCorrection").upper()
     if decay == "ADMIN":
         rule = f"{how}Bq/mL × weight / dose (decay corrected to the injection: ADMIN)"
-        return Suv(activity * 1000 * weight / dose, units, rule, weight, dose)
+        replaced = tuple(_replaced(first, given))
+        factor = activity * 1000 * weight / dose
+        return Suv(factor, units, rule, weight, dose, warnings=replaced)
     if decay != "START":
         raise ScanError(
             f"{tag('DecayCorrection')} is {told(decay) if decay else 'missing'}; it must be START "
@@ -184,6 +205,7 @@ def _becquerel(
             f"({scanned:%Y-%m-%d %H:%M:%S}, {scanned_from}) do not fit together; give "
             "--injection-time or --scan-time, with the date"
         )
+    replaced = _replaced(first, given)
     left = dose * math.exp(-math.log(2) * passed / half_life)
     return Suv(
         activity * 1000 * weight / left,
@@ -195,8 +217,22 @@ def _becquerel(
         injected,
         scanned,
         scanned_from,
-        (*late, *warnings),
+        (*late, *warnings, *replaced),
     )
+
+
+def _replaced(header: Dataset, given: Given) -> list[str]:
+    """A warning for each number of the header that the caller's takes the place of."""
+    about, lines = tracer(header), []
+    for keyword, of, value, option in (
+        ("PatientWeight", header, given.weight, "--weight"),
+        ("RadionuclideTotalDose", about, given.dose, "--dose"),
+        ("RadionuclideHalfLife", about, given.half_life, "--half-life"),
+    ):
+        text = text_of(of, keyword)
+        if value is not None and text and not agreement.same(keyword, text, str(value)):
+            lines.append(f"{option} takes the place of {tag(keyword)}, which says {told(text)}")
+    return lines
 
 
 def _check_agreement(headers: Sequence[Dataset], given: Given) -> None:
@@ -204,8 +240,12 @@ def _check_agreement(headers: Sequence[Dataset], given: Given) -> None:
     if given.weight is None:
         agreement.check(headers, ["PatientWeight"], OPTION)
     starts = text_of(headers[0], "DecayCorrection").upper() != "ADMIN"
+    if starts:
+        agreement.check(headers, ["TimezoneOffsetFromUTC"])
+    if starts and not isinstance(given.scan_time, datetime):
+        agreement.check(headers, ["SeriesDate"], OPTION)
     if given.scan_time is None and starts:
-        agreement.check(headers, ["SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC"], OPTION)
+        agreement.check(headers, ["SeriesTime"], OPTION)
         private_times = [private_text(header, 0x0009, GE, GE_SCAN_TIME) for header in headers]
         name = "GE's scan time (0009,100D)"
         agreement.check_texts(name, "DateTime", private_times, OPTION["SeriesTime"])
@@ -217,7 +257,7 @@ def _check_agreement(headers: Sequence[Dataset], given: Given) -> None:
     if given.injection_time is None and starts:
         needed += ["RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime"]
     agreement.check(headers, needed, OPTION, tracer)
-    injections = [list(h.get("RadiopharmaceuticalInformationSequence") or []) for h in headers]
+    injections = [tracers(header) for header in headers]
     most = max(map(len, injections))
     for keyword in needed:
         values = [text_of(item, keyword) for items in injections for item in items]
@@ -246,7 +286,15 @@ def scan_start(
         return _day(first) + given.scan_time, "--scan-time", []
     private_time = private_text(first, 0x0009, GE, GE_SCAN_TIME)
     warnings = _floating(headers)
-    if private_time and (moment := parse_datetime(private_time, zone_of(first))):
+    for keyword in ("SeriesDate", "SeriesTime"):
+        text = text_of(first, keyword)
+        if text and (parse_date if keyword == "SeriesDate" else parse_time)(text) is None:
+            warnings.append(f"{tag(keyword)} cannot be read; it is not used")
+    moment = parse_datetime(private_time, zone_of(first))
+    if private_time and (moment is None or (has_offset(private_time) and not zone_of(first))):
+        what = "cannot be read" if moment is None else "has an offset from UTC that says nothing"
+        warnings.append(f"GE's scan time (0009,100D) {what}; it is not used")
+    elif moment:
         if earliest is None or moment <= earliest + ROUNDED:
             return moment, "GE's scan time (0009,100D)", _early(moment, earliest)
         warnings.append(
@@ -348,14 +396,14 @@ def _before(clock: timedelta, scanned: datetime) -> datetime:
 
 def _day(header: Dataset) -> datetime:
     for keyword in ("SeriesDate", "AcquisitionDate", "StudyDate"):
-        if moment := parse_datetime(text_of(header, keyword)[:8]):
-            return moment
+        if day := parse_date(text_of(header, keyword)):
+            return day
     raise _missing("SeriesDate")
 
 
 def _weight(header: Dataset) -> float:
     weight = number(header, "PatientWeight")
-    if not 0.5 <= weight <= 600:
+    if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
         raise ScanError(f"{tag('PatientWeight')} is {weight:g} kg; give --weight KG")
     return weight
 
@@ -381,8 +429,14 @@ def _half_life(header: Dataset) -> float:
 
 def tracer(header: Dataset) -> Dataset:
     """The first item of the radiopharmaceutical sequence, empty where there is none."""
-    items = header.get("RadiopharmaceuticalInformationSequence")
+    items = tracers(header)
     return items[0] if items else Dataset()
+
+
+def tracers(header: Dataset) -> list[Dataset]:
+    """All items of the radiopharmaceutical sequence."""
+    items = header.get("RadiopharmaceuticalInformationSequence")
+    return list(items) if isinstance(items, DicomSequence) else []
 
 
 def _missing(keyword: str) -> ScanError:

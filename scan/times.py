@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 DATE = re.compile(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})")
-TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(\.\d{1,6})?\d*")
+TIME = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:(\.\d{1,6})\d*)?)?)?")
+YEARS = range(1900, 2200)  # others are nobody's, and some cannot be reckoned with
 OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})$")
 
 
@@ -21,9 +22,10 @@ def parse_date(text: str) -> datetime | None:
     if not (found := DATE.fullmatch(text.strip())):
         return None
     try:
-        return datetime(*map(int, found.groups()))
+        day = datetime(*map(int, found.groups()))
     except ValueError:
         return None
+    return day if day.year in YEARS else None
 
 
 def parse_time(text: str) -> timedelta | None:
@@ -40,18 +42,20 @@ def parse_datetime(text: str, zone: timezone | None = None) -> datetime | None:
     """Parse a DT such as 20201217104829.25+0100 to local time, without a zone.
 
     zone: that of the data set's other times (its TimezoneOffsetFromUTC). A DT with an offset is
-    brought to it; where it is not known, all clocks of the data set are taken to agree.
+    brought to it; where it is not known, all clocks of the data set are taken to agree. None where
+    it is no DT, or has a date alone, which is no moment.
     """
     text = text.strip()
     offset = OFFSET.search(text) if len(text) > 8 else None
     if offset:
         text = text[: offset.start()]
-    day, clock = parse_date(text[:8]), parse_time(text[8:] or "00")
-    if day is None or clock is None:
+    day, clock = parse_date(text[:8]), parse_time(text[8:])
+    own = _zone(offset) if offset else None
+    if day is None or clock is None or (offset and own is None):
         return None
     moment = day + clock
-    if offset and zone:
-        moment = moment.replace(tzinfo=_zone(offset)).astimezone(zone).replace(tzinfo=None)
+    if own and zone:
+        moment = moment.replace(tzinfo=own).astimezone(zone).replace(tzinfo=None)
     return moment
 
 
@@ -91,6 +95,8 @@ def parse_given(text: str) -> datetime | timedelta:
     Returns the time since midnight where no date is given. Raises `ScanError`.
     """
     text = text.strip()
+    if len(text) > 12 and has_offset(text):
+        raise ScanError(f"{text!r} has an offset from UTC; write the scanner's own clock")
     day, _, clock = text.replace("T", " ").partition(" ")
     if (date := parse_date(day)) and clock and (time := parse_time(clock)) is not None:
         return date + time

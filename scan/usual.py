@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from .liver import liver_suv
 from .mip import Projection
@@ -15,6 +16,7 @@ UPTAKE_MINUTES = (45, 120)
 MBQ_PER_KG = (1.5, 10)
 LIVER_SUV = (1.8, 6.0)  # of the projection; its maxima lie above the organ's mean of 2 to 2.5
 FDG = ("fdg", "fluorodeoxyglucose", "deoxyglucose", "fludeoxyglucose")
+OTHERS = ("PSMA", "DOTA", "FAPI", "FLT", "FES", "FET", "DOPA", "choline", "fluoride", "NaF")
 FDG_CODES = ("C-B1031", "35321007")
 OBLIQUE = 1.0  # degrees
 
@@ -24,6 +26,8 @@ def warnings_of(scan: Scan, body: Upright, view: Projection) -> list[str]:
     suv, lines = scan.suv, list(scan.suv.warnings)
     if scan.header is not None:
         lines += _tracer_warnings(scan.header)
+    if suv.half_life and abs(suv.half_life / F18_HALF_LIFE - 1) > 0.02:
+        lines.append(f"the half-life is {suv.half_life:g} s, that of F-18 is {F18_HALF_LIFE:g} s")
     minutes = suv.uptake_minutes
     if minutes is not None and not UPTAKE_MINUTES[0] <= minutes <= UPTAKE_MINUTES[1]:
         lines.append(f"{minutes:.0f} minutes from injection to scan, usual are 45 to 120")
@@ -51,7 +55,8 @@ def warnings_of(scan: Scan, body: Upright, view: Projection) -> list[str]:
 
 def _tracer_warnings(header: Dataset) -> list[str]:
     item = tracer(header)
-    codes = list(item.get("RadiopharmaceuticalCodeSequence") or [])
+    found = item.get("RadiopharmaceuticalCodeSequence")
+    codes = list(found) if isinstance(found, Sequence) else []
     names = [text_of(item, "Radiopharmaceutical"), *(text_of(c, "CodeMeaning") for c in codes)]
     names = [name for name in names if name]
     known = any(word in name.lower().replace("-", "") for name in names for word in FDG)
@@ -60,11 +65,8 @@ def _tracer_warnings(header: Dataset) -> list[str]:
     if not names and not known:
         lines.append("the header does not name the tracer; the model knows FDG alone")
     elif not known:
-        lines.append(f"the tracer is {names[0]!r}, not FDG; the model knows FDG alone")
-    try:
-        half_life = float(item.get("RadionuclideHalfLife") or F18_HALF_LIFE)
-    except (TypeError, ValueError):
-        half_life = F18_HALF_LIFE
-    if abs(half_life / F18_HALF_LIFE - 1) > 0.02:
-        lines.append(f"the half-life is {half_life:g} s, that of F-18 is {F18_HALF_LIFE:g} s")
+        # Other words are free text, which may name anybody.
+        words = [word for word in OTHERS if word.lower() in " ".join(names).lower()]
+        what = repr(words[0]) if words else "another"
+        lines.append(f"the tracer is {what}, not FDG; the model knows FDG alone")
     return lines

@@ -88,8 +88,18 @@ def fill_outside(suv: np.ndarray) -> list[str]:
             f"{count:,} voxels inside the body are no numbers (NaN or infinite); convert the scan "
             "again, or write numbers in their place"
         )
+    lines = [f"{missing.mean():.1%} of the voxels are no numbers; they count as SUV 0"]
+    body = suv > SKIN
+    for axis in range(missing.ndim):
+        gaps, hot = (np.moveaxis(of, axis, 0) for of in (missing, body))
+        if (gaps[:-1] & hot[1:]).any() or (gaps[1:] & hot[:-1]).any():
+            lines.append(
+                f"voxels of more than SUV {SKIN:g} lie beside some that are no numbers: "
+                "is a part of the body missing?"
+            )
+            break
     suv[missing] = 0
-    return [f"{missing.mean():.1%} of the voxels are no numbers, all outside; they count as SUV 0"]
+    return lines
 
 
 def _neighbours(suv: np.ndarray, missing: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,10 +117,10 @@ def _neighbours(suv: np.ndarray, missing: np.ndarray, axis: int) -> tuple[np.nda
 
 
 def check_values(suv: np.ndarray) -> None:
-    """Raise `ScanError` where the values, all of them finite, cannot be SUV."""
+    """Raise `ScanError` where the values cannot be SUV, or one of them is no number."""
     highest = float(suv.max())
     mean = float(suv.mean(dtype=np.float64))
-    if mean < 0 or highest <= 0 or highest > 1000:
+    if not (mean >= 0 and 0 < highest <= 1000):  # also where one of them is no number
         raise ScanError(
             f"its values cannot be SUV: mean {mean:.4g}, maximum {highest:.4g} (expected a mean "
             "of at least 0 and a maximum of at most 1,000); if they are Bq/mL, give --suv-factor"

@@ -53,7 +53,7 @@ def done(folder: Path, run: dict) -> dict | None:
             said = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        whole = all((folder / name).is_file() for name in names)
+        whole = all((folder / name).is_file() and (folder / name).stat().st_size for name in names)
     return said if whole and isinstance(said, dict) and said.get("run") == run else None
 
 

@@ -1,10 +1,12 @@
 """Headers that contradict themselves are refused, or a warning names both values."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
 pytest.importorskip("pydicom", reason="pip install -r requirements-scan.txt")
+
+import pydicom
 
 from scan import agreement
 from scan.dicom_in import check_one_image
@@ -43,7 +45,7 @@ def series(where: int, **changes) -> list:
             "SeriesTime .* 113000.* --scan-time",
             {"scan_time": datetime(2024, 1, 15, 11)},
         ),
-        ({"Units": "GML"}, "Units .*BQML.*--suv-factor", None),
+        ({"Units": "GML"}, "Units .*BQML", None),
         ({"CorrectedImage": ["ATTN"]}, "slices differ in CorrectedImage", None),
     ],
 )
@@ -213,3 +215,45 @@ def test_without_any_date_the_advice_asks_for_one():
         suv_of([header(**bare)])
     given = Given(scan_time=datetime(2024, 1, 15, 11))
     assert suv_of([header(**bare)], given).factor == pytest.approx(FACTOR)
+
+
+def test_what_is_supplied_and_not_used_or_replaces_a_value_is_told():
+    gml = suv_of([header(Units="GML")], Given(weight=90.0, scan_time=datetime(2024, 1, 15, 11)))
+    assert [line.split()[0] for line in gml.warnings] == ["--weight", "--scan-time"]
+    found = suv_of([header()], Given(weight=55.0))
+    assert (
+        "--weight takes the place of PatientWeight (0010,1030), which says 70.0" in found.warnings
+    )
+    assert suv_of([header()], Given(weight=70.0)).warnings == ()
+
+
+def test_a_day_is_no_moment():
+    assert uptake(RadiopharmaceuticalStartDateTime="20240115") == (60, [])
+
+
+@pytest.mark.parametrize("time", ["10300", "11:00\\12:00", "noon"])
+def test_a_time_of_the_series_that_cannot_be_read_is_told(time):
+    with pydicom.config.disable_value_validation():
+        minutes, (warning,) = uptake(SeriesTime=time)
+    assert minutes == 60
+    assert "SeriesTime (0008,0031) cannot be read" in warning
+
+
+@pytest.mark.parametrize(
+    ("moment", "message"),
+    [("2024-01-15 10:55:00", "cannot be read"), ("20240115105500+0000", "offset from UTC")],
+)
+def test_ges_scan_time_that_cannot_be_used_is_told(moment, message):
+    about = header()
+    with pydicom.config.disable_value_validation():
+        block = about.private_block(0x0009, "GEMS_PETD_01", create=True)
+        block.add_new(0x0D, "LO", moment)
+    found = suv_of([about])
+    assert found.uptake_minutes == 60
+    assert message in found.warnings[0]
+
+
+def test_the_zone_is_compared_though_the_time_of_the_scan_is_given():
+    zones = [header(TimezoneOffsetFromUTC=zone) for zone in ("+0100", "+0200")]
+    with pytest.raises(ScanError, match=r"differ in TimezoneOffsetFromUTC .*\+0100 and \+0200"):
+        suv_of(zones, Given(scan_time=timedelta(hours=11)))

@@ -385,7 +385,9 @@ def test_wrong_usage_is_exit_code_2(arguments, words, tmp_path, capsys, monkeypa
 
 @pytest.mark.parametrize(
     "options",
-    [["--weight", "heavy"], ["--dose", "0"], ["--suv-black", "-1"], ["--injection-time", "noon"],
+    [["--weight", "heavy"], ["--dose", "0"], ["--suv-black", "-1"],
+     ["--suv-black", "1e-300"], ["--weight", "1e300"], ["--dose", "1e-300"],
+     ["--injection-time", "noon"],
      ["--suv-factor", "inf"], ["--half-life", "nan"], []],
 )  # fmt: skip
 def test_options_that_are_no_numbers_are_exit_code_2(options, tmp_path, capsys):

@@ -279,3 +279,12 @@ def test_a_number_that_cannot_be_read_is_left_out_with_a_warning(tmp_path):
     assert pydicom.dcmread(folder / "mip.dcm").get("PatientWeight") is None
     warnings = json.loads((folder / "report.json").read_text())["warnings"]
     assert any("PatientWeight (0010,1030) cannot be read" in line for line in warnings)
+
+
+def test_the_tracer_is_that_of_the_suv(tmp_path):
+    options = ["--dose", "400", "--injection-time", "10:05"]
+    folder = results(tmp_path, *options, RadionuclideTotalDose="350")  # in MBq
+    (item,) = pydicom.dcmread(folder / "mip.dcm").RadiopharmaceuticalInformationSequence
+    assert item.RadionuclideTotalDose == 4e8
+    assert item.RadiopharmaceuticalStartTime == "100500"
+    assert item.RadiopharmaceuticalStartDateTime == "20240115100500"

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("pydicom", reason="requirements-scan.txt is not installed")
 
 from scan.cli import main
-from tests.support.pet_series import body, datasets, other, save, write_series
+from tests.support.pet_series import NAME, body, datasets, other, save, write_series
 
 SMALL = body()[30:42, 8:32, 15:45]
 
@@ -293,3 +293,58 @@ def test_numbers_that_are_none_are_named(keyword, tmp_path, capsys):
     one[keyword].value = "many"
     one.save_as(path)
     assert f"{keyword} (" in refused(folder, tmp_path, capsys)
+
+
+def _changed(keyword, value, where=slice(5, 6)):
+    series = slices()
+    for one in series[where]:
+        setattr(one, keyword, value)
+    return series
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("RescaleSlope", "1e45", "cannot be SUV"),
+        ("RescaleSlope", ["0.1", "5"], "RescaleSlope (0028,1053) has 2 values"),
+        ("SeriesType", ["GATED", "IMAGE"], "4-D data (SeriesType"),
+        ("GantryDetectorTilt", "10", "gantry tilt"),
+        ("NumberOfTimeSlices", 3, "4-D data (NumberOfTimeSlices"),
+        ("NumberOfSlices", 99, "missing slices"),
+        ("PatientSex", "M", "two patients: they differ in PatientSex"),
+        ("PatientBirthDate", "19700101", "two patients: they differ in PatientBirthDate"),
+        ("SOPInstanceUID", "1.2.3.4.5.1", "two slices have the same SOPInstanceUID"),
+    ],
+)
+def test_what_is_wrong_in_one_slice_is_wrong(keyword, value, message, tmp_path, capsys):
+    assert message in refused(save(_changed(keyword, value), tmp_path / "s"), tmp_path, capsys)
+
+
+def test_slices_beside_each_other(tmp_path, capsys):
+    series = slices()
+    for one in series[5:8]:
+        one.ImagePositionPatient[0] += 60
+    line = refused(save(series, tmp_path / "study"), tmp_path, capsys)
+    assert "do not lie behind each other: one is 60.0 mm aside" in line
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_damaged_slice_at_an_end_is_no_other_file(length, tmp_path, capsys):
+    folder = save(slices(), tmp_path / "study")
+    last = sorted(folder.iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:length])
+    assert last.name in refused(folder, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"CorrectedImage": ["DECY", "SCAT", "ATTN"]},
+        {"PatientName": NAME.upper() + "^^"},
+        {"SeriesTime": "110000.4"},
+    ],
+)
+def test_another_form_is_no_difference(changes, tmp_path):
+    (keyword, value), *_ = changes.items()
+    study = save(_changed(keyword, value), tmp_path / "study")
+    assert main([str(study), "--out", str(tmp_path / "out")]) == 0

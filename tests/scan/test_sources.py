@@ -178,3 +178,34 @@ def test_lesions_say_how_probable_they_are(tmp_path, monkeypatch):
     assert "highest_probability" in table.read_text().splitlines()[0]
     assert ",1.0000," in table.read_text()
     assert "<th>probability</th>" in (folder / "report.html").read_text()
+
+
+def test_a_table_is_written_over_no_other_file(tmp_path, capsys):
+    study, out = write_series(tmp_path / "study", suv=SMALL), tmp_path / "out"
+    slice_ = sorted(study.iterdir())[0]
+    before = slice_.read_bytes()
+    assert main([str(study), "--out", str(out), "--csv", str(slice_)]) == 2
+    assert "no table of series" in capsys.readouterr().err
+    assert slice_.read_bytes() == before
+
+
+def test_no_free_text_of_a_header_is_in_the_results(tmp_path):
+    surname = NAME.split("^")[0]
+    with pydicom.config.disable_value_validation():
+        changes = {
+            "SeriesDate": surname,
+            "SeriesDescription": f"PET {surname}2",
+            "Radiopharmaceutical": "for Mrs Novak",
+            "StudyInstanceUID": surname,
+            "PositionReferenceIndicator": "Novak",
+            "CollimatorType": "NOVAK",
+        }
+        study, table = write_series(tmp_path / "study", suv=SMALL, **changes), tmp_path / "t.csv"
+    assert main([str(study), "--out", str(tmp_path / "out"), "--csv", str(table), "--dicom"]) == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    for path in (table, *(folder / name for name in ("report.json", "report.html", "mip.dcm"))):
+        data = path.read_bytes().lower()
+        assert surname.lower().encode() not in data
+        assert path.name == "mip.dcm" or b"novak" not in data
+    image = pydicom.dcmread(folder / "mip.dcm")
+    assert (image.PositionReferenceIndicator, image.CollimatorType) == ("", "NONE")

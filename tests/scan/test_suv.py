@@ -2,7 +2,7 @@
 
 import json
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -333,7 +333,9 @@ def test_times_of_every_form(text, seconds):
     assert parse_time(text).total_seconds() == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "2504", "1060", "noon", "1", "-10"])
+@pytest.mark.parametrize(
+    "text", ["", "2504", "1060", "noon", "1", "-10", "10300", "1100005", "20240115"]
+)
 def test_what_is_no_time(text):
     assert parse_time(text) is None
 
@@ -341,7 +343,8 @@ def test_what_is_no_time(text):
 def test_date_times_of_every_form():
     assert parse_datetime("20240115103000.5") == datetime(2024, 1, 15, 10, 30, 0, 500_000)
     assert parse_datetime("202401151030") == datetime(2024, 1, 15, 10, 30)
-    assert parse_datetime("20240115") == datetime(2024, 1, 15)
+    assert parse_datetime("20240115") is None  # a day is no moment
+    assert parse_datetime("20240115100000+9959", UTC) is None
     plus_two = timezone(timedelta(hours=2))
     assert parse_datetime("20240115233000-0100", plus_two) == datetime(2024, 1, 16, 2, 30)
     assert parse_datetime("20241315103000") is None
@@ -387,3 +390,9 @@ def test_another_makers_private_elements_are_no_scan_time():
     about = header()
     about.private_block(0x0009, "SOMEBODY", create=True).add_new(0x0D, "DT", "20240115090000")
     assert suv_of([about]).factor == pytest.approx(FACTOR)
+
+
+@pytest.mark.parametrize("text", ["20240115", "20240115090000+0000", "0001-01-01 00:00"])
+def test_a_given_time_that_is_none_or_has_an_offset_is_refused(text):
+    with pytest.raises(ScanError):
+        parse_given(text)
