@@ -1,4 +1,4 @@
-"""Scored cases as one HTML page, worst first: the picture behind each Dice, nothing outside."""
+"""Scored cases as one HTML page, patients before controls, the worst of each first."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def page(results: list[Result], trained_on: frozenset[str] | None = None) -> str
     heading = counted(len(results), "case")
     if patients:
         heading += f", mean Dice of patients {np.mean([r.dice for r in patients]):.4f}"
-    ordered = sorted(results, key=lambda result: result.dice)
+    ordered = sorted(results, key=lambda of: (of.case.group != "patient", of.dice))
     return PAGE.format(
         hit=HIT,
         extra=EXTRA,
