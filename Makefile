@@ -10,7 +10,7 @@ SERVE := .venv/bin
 BENCH := .venv-bench/bin
 DEV := .venv-dev/bin
 # Three processes share the cores: more threads of each would only wait for one another.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(DEV)/python -m pytest -n 3 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(DEV)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help serve serve-env bench bench-env dev-env lint quick test train export model
