@@ -29,6 +29,8 @@ from tests.support.fake_server import fake_server, perfect
 from tumour_segmenter.errors import UsageError
 from tumour_segmenter.phantom import phantom
 
+pytestmark = pytest.mark.slow  # it asks servers, if only small ones
+
 ROOT = Path(__file__).resolve().parents[2]
 RELAXED = ("--budget", 30, "--budget-at-once", 30)  # where the time is not what is tested
 TINY = measure.Plan((1, 2), 0.02, 3, 1, (0.5,), 0.05, 0.05, 6, 60.0, 300.0)
